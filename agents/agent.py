@@ -1,0 +1,58 @@
+"""Those who speak and learn: the interface of every agent.
+
+The whole life of an agent in a benchmark run is
+
+    while not practice.exhausted:
+        metrics = agent.improve(practice)      # one iteration: converse, learn
+    trajectories = rollout(agent, env, seeds)  # then it is judged
+
+A scripted agent implements ``act`` alone; a learner adds ``improve``, ``save`` and ``restore``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from envs.conversation import Conversation
+from envs.trajectory import Utterance
+
+if TYPE_CHECKING:
+    from agents.practice import Practice
+
+Metrics = Mapping[str, float]
+
+
+class Agent(ABC):
+    """Speaks in many conversations at once, and may learn from practice."""
+
+    learns: bool = False
+    """Whether ``improve`` does anything. The runner asks agents that don't learn for no practice."""
+
+    @abstractmethod
+    def act(
+        self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator], *, explore: bool = True
+    ) -> list[Utterance]:
+        """What to say next in each conversation; one ``Utterance`` per conversation, in order.
+
+        Randomness comes only from the generator beside each conversation, so a conversation's utterance does not
+        depend on which others are in the batch (beyond floating point). ``explore=False`` asks for the agent's best
+        guess instead of a sample, where it knows the difference.
+        """
+
+    def improve(self, practice: Practice) -> Metrics:
+        """Learn for one iteration from what ``practice`` grants; returns named numbers for the log.
+
+        Must spend at least one conversation of the budget, and take all randomness from ``practice.rng``.
+        """
+        raise TypeError(f"{type(self).__name__} does not learn; it has no improve().")
+
+    def save(self, folder: Path) -> None:
+        """Write everything that ``restore`` needs to continue as if never interrupted. ``folder`` exists and is empty."""
+
+    def restore(self, folder: Path) -> None:
+        """Become the agent that ``save`` wrote to ``folder``."""

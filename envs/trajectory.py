@@ -1,0 +1,156 @@
+"""What happened in a conversation, as a value that learns, is saved and is read again.
+
+A ``Trajectory`` keeps the agent's tokens beside its words: a policy never re-tokenizes what it said. One trajectory is
+one line of JSON; every line carries ``SCHEMA_VERSION``, and a reader refuses versions it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from envs.conversation import Conversation, Message, Turn
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """What an agent said in one turn."""
+
+    text: str
+    tokens: tuple[int, ...] = ()
+    """The token ids that were sampled, the end-of-turn token included; empty for agents without a tokenizer."""
+    logprobs: tuple[float, ...] = ()
+    """The log-probability of each token under the policy that sampled it (at its temperature); as long as ``tokens``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One exchange: the agent's utterance, the user's reply, the reward."""
+
+    utterance: Utterance
+    reply: str | None
+    """None when the user failed."""
+    reward: float
+    """NaN in the last step of an unscored conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """One conversation from its first turn to its end."""
+
+    seed: int
+    """``env.begin(seed)`` begins the same conversation."""
+    brief: str
+    """The agent's brief. The user's is not recorded here; ``attributes`` tell who it was."""
+    opening: tuple[Turn, ...]
+    """The turns spoken before the agent's first."""
+    steps: tuple[Step, ...]
+    terminated: bool
+    """Whether the conversation came to an end of its own; otherwise it was truncated."""
+    stop_reason: str
+    """A ``StopReason``."""
+    success: bool | None
+    """Whether its purpose was reached; None when undecided or unscored."""
+    judged: bool
+    """False when the user or the judge failed: left out of every mean, and counted."""
+    key: str = ""
+    """``Scenario.key``."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """``Scenario.attributes``."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """``Assessment.parts`` at the end."""
+    user_tokens: int = 0
+    """Tokens a language model generated to play the user."""
+    failure: str | None = None
+    """Why it is unscored, in the failing part's own words."""
+
+    @property
+    def exchanges(self) -> int:
+        return len(self.steps)
+
+    @property
+    def agent_tokens(self) -> int:
+        return sum(len(step.utterance.tokens) for step in self.steps)
+
+    def returns(self, gamma: float = 1.0) -> float:
+        """The discounted sum of rewards from the first exchange on; NaN if unscored."""
+        return self.returns_to_go(gamma)[0] if self.steps else math.nan
+
+    def returns_to_go(self, gamma: float = 1.0) -> list[float]:
+        """Monte-Carlo return from each exchange on, [K]: G_k = Σ_{j≥k} γ^{j-k} r_j (arXiv 2511.21638, Obs. 2, with the
+        reward of exchange k counted at k)."""
+        returns, following = [0.0] * len(self.steps), 0.0
+        for k in range(len(self.steps) - 1, -1, -1):
+            following = self.steps[k].reward + gamma * following
+            returns[k] = following
+        return returns
+
+    def prefix(self, k: int) -> Conversation:
+        """The conversation as the agent saw it before its utterance in exchange ``k`` (0-based)."""
+        turns = list(self.opening)
+        for step in self.steps[:k]:
+            turns.append(Turn("agent", step.utterance.text))
+            if step.reply is not None:
+                turns.append(Turn("user", step.reply))
+        return Conversation(self.brief, tuple(turns))
+
+    @property
+    def conversation(self) -> Conversation:
+        """The whole conversation as the agent saw it."""
+        return self.prefix(len(self.steps))
+
+    def messages(self) -> list[Message]:
+        """The whole conversation as chat messages, the agent in the assistant's seat (the column TRL calls ``messages``)."""
+        return self.conversation.messages("agent")
+
+    def to_json(self) -> str:
+        """One line of JSON. NaN rewards become null, so that strict readers can read it."""
+        row = asdict(self)
+        for step in row["steps"]:
+            step["reward"] = None if math.isnan(step["reward"]) else step["reward"]
+            step["utterance"]["logprobs"] = [round(x, 6) for x in step["utterance"]["logprobs"]]
+        return json.dumps({"schema_version": SCHEMA_VERSION, **row}, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> Trajectory:
+        """Read a line of ``to_json``; raises ``ValueError`` for another schema version."""
+        row: dict[str, Any] = json.loads(line)
+        version = row.pop("schema_version", None)
+        if version != SCHEMA_VERSION:
+            raise ValueError(f"Trajectory of schema version {version!r}; this release reads version {SCHEMA_VERSION}.")
+        row["opening"] = tuple(Turn(**turn) for turn in row["opening"])
+        row["steps"] = tuple(
+            Step(
+                Utterance(s["utterance"]["text"], tuple(s["utterance"]["tokens"]), tuple(s["utterance"]["logprobs"])),
+                s["reply"],
+                math.nan if s["reward"] is None else s["reward"],
+            )
+            for s in row["steps"]
+        )
+        return cls(**row)
+
+
+def write_jsonl(path: Path, trajectories: Iterable[Trajectory]) -> None:
+    """Write one trajectory per line; the file appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        for trajectory in trajectories:
+            file.write(trajectory.to_json() + "\n")
+    temporary.replace(path)
+
+
+def read_jsonl(path: Path) -> Iterator[Trajectory]:
+    """Read trajectories back; a line that can't be read raises ``ValueError`` naming the file and the line."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield Trajectory.from_json(line)
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{path}, line {number}: {error}") from error
