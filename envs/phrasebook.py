@@ -1,0 +1,468 @@
+"""A phrasebook: a small grammar that says an ``Act`` in many ways, and knows what it can say.
+
+The file format, line by line (blank lines and lines that begin with ``#`` are skipped):
+
+``@name = alt | alt |``       a list of alternatives, the empty one allowed; a second line of that name adds to it
+``@name.key = alt | alt``     a keyed list: ``{name}`` means this one for an act that has ``key`` among its keys
+``[kind]``, ``[kind about]``  a section; every line below it is one phrasing (a pattern) of that act
+``[style name]``              a section of wrappers such as ``well, {}`` or ``{}, I think``
+``[style name kind kind]``    the same, for acts of these kinds only
+
+A pattern holds words, alternations ``(a|b|)`` that may nest, references ``{name}``, and values such as ``{price}``.
+Patterns begin in lower case unless the first word is always a capital; the utterance's first letter is raised and a
+full stop added where there is no other end. Patterns of ``[kind]`` and ``[kind about]`` are united.
+
+About 15% of the patterns of every section are held out: never said unless asked for, so that whoever learns from the
+phrasebook can be tested on phrasings that are new to it. A hash of the pattern's text decides which.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from envs.sales.catalogue import Act
+
+HELD_OUT_SHARE: Final = 0.15
+SMALLEST_SPLIT_SECTION: Final = 5
+"""A section of fewer patterns has none to spare."""
+STYLE_RATE: Final = 0.4
+"""How often a style's wrapper is put around an utterance that admits one."""
+CURT_TRIES: Final = 3
+"""A curt speaker says the shortest of so many phrasings."""
+
+MOST_WORDS_WRAPPED: Final = 10
+
+_OPENING: Final = 16
+_MOST_CHOICES: Final = 40
+_NAME: Final = re.compile(r"[a-z_]+")
+_PUNCTUATION: Final = re.compile(r"\s*([,.?!;])")
+_END: Final = (".", "?", "!")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of several sequences."""
+
+    options: tuple[Sequence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A list, or a value that the act or the caller supplies."""
+
+    name: str
+
+
+Part = str | Choice | Reference
+Sequence = tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """One line of a section."""
+
+    text: str
+    parts: Sequence
+    held_out: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapper:
+    """What a style may put around an utterance. ``kinds`` is empty where every kind admits it."""
+
+    before: str
+    after: str
+    kinds: frozenset[str]
+
+    def admits(self, kind: str, body: str) -> bool:
+        """No second interjection in front of a first one, nothing behind a question, nothing around a long one."""
+        if self.kinds and kind not in self.kinds:
+            return False
+        if self.before and "," in body[:_OPENING] or body.count(" ") > MOST_WORDS_WRAPPED:
+            return False
+        return not self.after or body.endswith(".")
+
+    def around(self, body: str) -> str:
+        inner = body[:-1] if self.after else body
+        return f"{self.before}{inner}{self.after}{'.' if self.after else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Script:
+    """An act's patterns with every reference resolved, split by ``held_out``."""
+
+    patterns: tuple[Sequence, ...]
+    held_out: tuple[Sequence, ...]
+    originals: tuple[Pattern, ...]
+    """The patterns as written: first those of ``patterns``, then those of ``held_out``."""
+
+
+@dataclass(frozen=True)
+class Phrasebook:
+    """All phrasings of one side. Build one with ``load`` or ``parse``."""
+
+    lists: Mapping[str, tuple[Sequence, ...]]
+    sections: Mapping[str, tuple[Pattern, ...]]
+    """Patterns by ``kind`` or ``kind about``."""
+    styles: Mapping[str, tuple[Wrapper, ...]]
+    details: Mapping[str, Mapping[str, str]]
+    """By what an act is about: values for ``{name}`` (``price``: ``$590``), each also a key for keyed lists."""
+    source: str = "phrasebook"
+    _scripts: dict[Act, _Script] = field(default_factory=dict, repr=False, compare=False)
+    _matchers: dict[Act, re.Pattern[str]] = field(default_factory=dict, repr=False, compare=False)
+    _spoken: dict[tuple[Act, bool], frozenset[str]] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def load(cls, path: str | Path, details: Mapping[str, Mapping[str, str]] | None = None) -> Phrasebook:
+        """The phrasebook in a file. Raises ValueError, with file and line, on what the format does not allow."""
+        path = Path(path)
+        return cls.parse(path.read_text(encoding="utf-8"), details, source=path.name)
+
+    @classmethod
+    def parse(
+        cls, text: str, details: Mapping[str, Mapping[str, str]] | None = None, source: str = "phrasebook"
+    ) -> Phrasebook:
+        """The phrasebook in a text."""
+        reader = _Reader(source)
+        for number, line in enumerate(text.splitlines(), 1):
+            reader.read(number, line.strip())
+        return cls(reader.lists, reader.split_sections(), reader.styles, details or {}, source)
+
+    def say(
+        self,
+        act: Act,
+        rng: np.random.Generator,
+        *,
+        style: str | None = None,
+        held_out: bool = False,
+        values: Mapping[str, str] | None = None,
+    ) -> str:
+        """One utterance of ``act``; a held-out phrasing only, if asked for. All chance comes from ``rng``.
+
+        ``style`` may be any name: one without wrappers (``plain``) changes nothing. ``values`` fills the placeholders
+        that are left, such as the price in ``Act("buy")``. Raises ValueError if the act has no phrasing of that sort.
+        """
+        patterns = self._patterns(act, held_out)
+        draws = iter(rng.random(_MOST_CHOICES).tolist())
+        body = self._body(patterns, draws, values)
+        if style is None:
+            return _raised(body)
+        if style == "curt":
+            others = (self._body(patterns, iter(rng.random(_MOST_CHOICES).tolist()), values) for _ in range(CURT_TRIES))
+            body = min(chain((body,), others), key=len)
+        wrappers = self.styles.get(style)
+        if wrappers and next(draws) < STYLE_RATE:
+            fitting = [wrapper for wrapper in wrappers if wrapper.admits(act.kind, body)]
+            if fitting:
+                body = fitting[int(next(draws) * len(fitting))].around(body)
+        return _raised(body)
+
+    def utterances(self, act: Act, held_out: bool = False) -> frozenset[str]:
+        """Every distinct utterance of an act, unstyled, with values that only a caller knows left as ``{price}``."""
+        key = (act, held_out)
+        if key not in self._spoken:
+            patterns = self._patterns(act, held_out)
+            self._spoken[key] = frozenset(_raised(_tidied(words)) for parts in patterns for words in _spelled(parts))
+        return self._spoken[key]
+
+    def count(self, act: Act, held_out: bool = False) -> int:
+        """The number of distinct utterances of an act, styles not counted."""
+        return len(self.utterances(act, held_out))
+
+    def patterns(self, act: Act, held_out: bool = False) -> tuple[str, ...]:
+        """An act's phrasings as they are written in the file."""
+        return tuple(pattern.text for pattern in self._script(act).originals if pattern.held_out == held_out)
+
+    def say_pattern(
+        self, act: Act, index: int, rng: np.random.Generator, values: Mapping[str, str] | None = None
+    ) -> str:
+        """One utterance of the phrasing that ``patterns(act)`` lists at ``index``."""
+        return _raised(self._body((self._script(act).patterns[index],), iter(rng.random(_MOST_CHOICES).tolist()), values))
+
+    def contains(self, act: Act, text: str) -> bool:
+        """Whether the phrasebook can say exactly this for ``act``: any phrasing, held out or not, in any style."""
+        if not text or text[0].islower():
+            return False
+        starts = {text, text[0].lower() + text[1:]}
+        return any(self._has_body(act, start) or self._has_wrapped(act, start) for start in starts)
+
+    def vocabulary(self, held_out: bool = False) -> set[str]:
+        """The words, in lower case, of the patterns said by default (with the wrappers), or of those held out."""
+        patterns = [pattern for section in self.sections.values() for pattern in section]
+        words = set(chain.from_iterable(self._words(pattern.parts) for pattern in patterns if pattern.held_out == held_out))
+        if not held_out:
+            wrappers = chain.from_iterable(self.styles.values())
+            words.update(chain.from_iterable(words_of(f"{wrapper.before} {wrapper.after}") for wrapper in wrappers))
+        return words
+
+    @cached_property
+    def keyed(self) -> dict[str, tuple[str, str]]:
+        """Every phrase of every keyed list, in lower case: the list's name and the key (``trail``) it stands for.
+
+        A phrase that a list has under two keys is left out: it says nothing about the key.
+        """
+        found: dict[str, set[tuple[str, str]]] = {}
+        for name, options in self.lists.items():
+            if "." in name:
+                base, key = name.split(".")
+                for words in chain.from_iterable(_spelled(option) for option in options):
+                    found.setdefault(_tidied(words).rstrip(".").lower(), set()).add((base, key))
+        return {phrase: next(iter(owners)) for phrase, owners in found.items() if len(owners) == 1 and phrase}
+
+    def _words(self, parts: Sequence) -> set[str]:
+        words: set[str] = set()
+        for part in parts:
+            if isinstance(part, str):
+                words.update(words_of(part))
+            elif isinstance(part, Choice):
+                words.update(chain.from_iterable(self._words(option) for option in part.options))
+            else:
+                words.update(self._words_named(part.name))
+        return words
+
+    def _words_named(self, name: str) -> set[str]:
+        lists = [options for key, options in self.lists.items() if key == name or key.startswith(f"{name}.")]
+        words = set(chain.from_iterable(self._words(option) for options in lists for option in options))
+        for detail in self.details.values():
+            words.update(words_of(detail.get(name, "")))
+        return words
+
+    def _patterns(self, act: Act, held_out: bool) -> tuple[Sequence, ...]:
+        script = self._script(act)
+        patterns = script.held_out if held_out else script.patterns
+        if not patterns:
+            raise ValueError(
+                f"{self.source}: no {'held-out ' if held_out else ''}phrasing of {act}; "
+                f"expected a section [{act.kind}] with {SMALLEST_SPLIT_SECTION} patterns or more: add some"
+            )
+        return patterns
+
+    def _script(self, act: Act) -> _Script:
+        script = self._scripts.get(act)
+        if script is None:
+            own = self.sections.get(f"{act.kind} {act.about}", ()) if act.about else ()
+            patterns = sorted((*self.sections.get(act.kind, ()), *own), key=lambda pattern: pattern.held_out)
+            resolved = {False: [], True: []}
+            for pattern in patterns:
+                resolved[pattern.held_out].append(self._resolved(pattern.parts, act))
+            script = _Script(tuple(resolved[False]), tuple(resolved[True]), tuple(patterns))
+            self._scripts[act] = script
+        return script
+
+    def _resolved(self, parts: Iterable[Part], act: Act) -> Sequence:
+        return tuple(self._resolved_part(part, act) for part in parts)
+
+    def _resolved_part(self, part: Part, act: Act) -> Part:
+        if isinstance(part, str):
+            return part
+        if isinstance(part, Choice):
+            return Choice(tuple(self._resolved(option, act) for option in part.options))
+        detail = self.details.get(act.about or "", {})
+        if part.name in detail:
+            return detail[part.name]
+        for key in (part.name, *(f"{part.name}.{key}" for key in (act.about, *detail.values()))):
+            if key in self.lists:
+                return Choice(tuple(self._resolved(option, act) for option in self.lists[key]))
+        return part
+
+    def _body(self, patterns: tuple[Sequence, ...], draws: Iterator[float], values: Mapping[str, str] | None) -> str:
+        words: list[str] = []
+        _emit(patterns[int(next(draws) * len(patterns))], draws, values, words)
+        return _tidied(words)
+
+    def _has_body(self, act: Act, text: str) -> bool:
+        matcher = self._matchers.get(act)
+        if matcher is None:
+            script = self._script(act)
+            matcher = re.compile("|".join(f"(?:{_regex(parts)})" for parts in (*script.patterns, *script.held_out)))
+            self._matchers[act] = matcher
+        spaced = _spaced(text)
+        return _tidied([spaced]) == text and (
+            matcher.fullmatch(f"{spaced} ") is not None or matcher.fullmatch(f"{spaced[:-2]} ") is not None
+        )
+
+    def _has_wrapped(self, act: Act, text: str) -> bool:
+        for wrapper in chain.from_iterable(self.styles.values()):
+            tail = f"{wrapper.after}." if wrapper.after else ""
+            if text.startswith(wrapper.before) and text.endswith(tail) and len(text) > len(wrapper.before) + len(tail):
+                inner = text[len(wrapper.before) : len(text) - len(tail)] + ("." if tail else "")
+                if wrapper.admits(act.kind, inner) and self._has_body(act, inner):
+                    return True
+        return False
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation, prices and placeholders."""
+    return re.findall(r"[a-z]+(?:'[a-z]+)*", re.sub(r"\{\w*\}", " ", text.lower()))
+
+
+def _emit(parts: Sequence, draws: Iterator[float], values: Mapping[str, str] | None, words: list[str]) -> None:
+    for part in parts:
+        if type(part) is str:
+            words.append(part)
+        elif type(part) is Choice:
+            options = part.options
+            _emit(options[int(next(draws) * len(options))], draws, values, words)
+        elif values and part.name in values:
+            words.append(values[part.name])
+        else:
+            raise ValueError(
+                f"{{{part.name}}} is neither a list nor a value of this act; expected values to hold {part.name!r}"
+            )
+
+
+def _spelled(parts: Sequence) -> Iterator[list[str]]:
+    """Every choice of words that a sequence admits; unfilled values stay in braces."""
+    if not parts:
+        yield []
+        return
+    head, rest = parts[0], list(_spelled(parts[1:]))
+    if isinstance(head, Choice):
+        heads = list(chain.from_iterable(_spelled(option) for option in head.options))
+    else:
+        heads = [[head if isinstance(head, str) else f"{{{head.name}}}"]]
+    for words in heads:
+        for more in rest:
+            yield [*words, *more]
+
+
+def _regex(parts: Sequence) -> str:
+    """An expression over ``_spaced`` text in which every token is followed by one blank."""
+    pieces = []
+    for part in parts:
+        if isinstance(part, str):
+            pieces.append(re.escape(f"{_spaced(part)} "))
+        elif isinstance(part, Choice):
+            pieces.append(f"(?:{'|'.join(_regex(option) for option in part.options)})")
+        else:
+            pieces.append(r"\S+ ")
+    return "".join(pieces)
+
+
+def _spaced(text: str) -> str:
+    return " ".join(_PUNCTUATION.sub(r" \1 ", text).split())
+
+
+def _tidied(words: Iterable[str]) -> str:
+    """One sentence: no blank before punctuation, an end mark at the end."""
+    text = " ".join(word for word in words if word)
+    if " ," in text or " ." in text or " ?" in text or " !" in text or " ;" in text:
+        text = _PUNCTUATION.sub(r"\1", text)
+    return text if text.endswith(_END) else f"{text}."
+
+
+def _raised(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+class _Reader:
+    """Reads a phrasebook file line by line."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.number = 0
+        self.lists: dict[str, tuple[Sequence, ...]] = {}
+        self.styles: dict[str, tuple[Wrapper, ...]] = {}
+        self._sections: dict[str, list[str]] = {}
+        self._open = ""
+
+    def read(self, number: int, line: str) -> None:
+        self.number = number
+        if not line or line.startswith("#"):
+            return
+        if line.startswith("@"):
+            self._read_list(line)
+        elif line.startswith("["):
+            if not re.fullmatch(r"\[\w+( \w+)*\]", line):
+                raise self._error(line, "a section such as [kind], [kind about] or [style name]")
+            self._open = line[1:-1]
+        elif not self._open:
+            raise self._error(line, "a section in square brackets before the first pattern")
+        elif self._open.startswith("style "):
+            self._read_wrapper(line)
+        else:
+            self._parsed(line)
+            self._sections.setdefault(self._open, []).append(line)
+
+    def split_sections(self) -> dict[str, tuple[Pattern, ...]]:
+        """The sections with their patterns, the held-out ones marked."""
+        sections = {}
+        for name, lines in self._sections.items():
+            if len(set(lines)) < len(lines):
+                twice = next(line for line in lines if lines.count(line) > 1)
+                raise ValueError(f"{self.source}: {twice!r} stands twice in [{name}]; expected it once: delete one")
+            spared = _held_out(lines)
+            sections[name] = tuple(Pattern(line, self._parsed(line), line in spared) for line in lines)
+        return sections
+
+    def _read_list(self, line: str) -> None:
+        match = re.fullmatch(r"@([a-z_]+(?:\.\w+)?)\s*=\s*(.*)", line)
+        if match is None:
+            raise self._error(line, "a list such as '@name = one | two'")
+        (choice,) = self._parsed(f"({match[2]})")
+        assert isinstance(choice, Choice)
+        self.lists[match[1]] = (*self.lists.get(match[1], ()), *choice.options)
+
+    def _read_wrapper(self, line: str) -> None:
+        if line.count("{}") != 1 or "(" in line:
+            raise self._error(line, "a wrapper with one {} and no alternation, such as 'well, {}'")
+        _, name, *kinds = self._open.split()
+        before, after = line.split("{}")
+        self.styles[name] = (*self.styles.get(name, ()), Wrapper(before, after, frozenset(kinds)))
+
+    def _parsed(self, line: str) -> Sequence:
+        """A line as parts. A word may not touch a bracket: what a pattern says is told apart by whole words."""
+        if re.search(r"[\w'][({]|[)}][\w'({]|[-:\"]", line):
+            raise self._error(line, "blanks around ( ) and { }, and no hyphen, colon or quotation mark")
+        options, rest = self._options(line, 0)
+        if rest != len(line) or len(options) != 1:
+            raise self._error(line, "balanced brackets, and | only between brackets")
+        return options[0]
+
+    def _options(self, line: str, start: int) -> tuple[tuple[Sequence, ...], int]:
+        options: list[Sequence] = []
+        parts: list[Part] = []
+        literal = place = start
+        while True:
+            mark = line[place] if place < len(line) else ")"
+            if mark in "(|){":
+                if line[literal:place].strip():
+                    parts.append(" ".join(line[literal:place].split()))
+                if mark in "|)":
+                    options.append(tuple(parts))
+                    parts = []
+                    if mark == ")":
+                        return tuple(options), place
+                elif mark == "(":
+                    inner, place = self._options(line, place + 1)
+                    if place >= len(line):
+                        raise self._error(line, "a ) for every (")
+                    parts.append(Choice(inner))
+                else:
+                    name = _NAME.match(line, place + 1)
+                    if name is None or line[name.end() : name.end() + 1] != "}":
+                        raise self._error(line, "a name in small letters between { and }")
+                    parts.append(Reference(name[0]))
+                    place = name.end()
+                literal = place + 1
+            place += 1
+
+    def _error(self, line: str, expected: str) -> ValueError:
+        return ValueError(f"{self.source}, line {self.number}: {line!r}; expected {expected}")
+
+
+def _held_out(lines: list[str]) -> set[str]:
+    """The patterns of a section that are held out: those with the smallest hashes."""
+    if len(lines) < SMALLEST_SPLIT_SECTION:
+        return set()
+    ranked = sorted(lines, key=lambda line: blake2b(line.encode(), digest_size=8).digest())
+    return set(ranked[: max(1, round(HELD_OUT_SHARE * len(lines)))])
