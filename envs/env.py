@@ -22,7 +22,7 @@ import numpy as np
 
 from envs.conversation import Conversation, Speaker, Turn
 from envs.spaces import ConversationSpace, UtteranceSpace
-from envs.users import UserSimulator
+from envs.users import Reply, UserSimulator
 
 
 class StopReason(enum.StrEnum):
@@ -55,7 +55,8 @@ class Scenario:
     facts: Any = None
     """What the environment and its own users know (a profile, a hidden test). Neither brief need hold it."""
     key: str = ""
-    """Names the scenario up to chance: equal keys mean equal facts. Splits are disjoint in it; statistics cluster by it."""
+    """Names the scenario up to chance: equal keys mean equal facts. Splits are disjoint in it; statistics cluster by
+    it."""
     attributes: Mapping[str, str] = field(default_factory=dict)
     """The facts as words (``{"need": "trail", …}``), for tables by user group. Recorded, never shown to an agent."""
 
@@ -76,6 +77,8 @@ class Assessment:
     """Why it is over; None while it is open. An ``over`` without a reason counts as OUTCOME."""
     parts: Mapping[str, float] = field(default_factory=dict)
     """Named numbers behind the reward (``{"price": 640.0}``), for records."""
+    failure: str | None = None
+    """Why it could not be judged, in the judge's own words; None when ``judged``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ class Episode:
         return Conversation(brief, self.turns)
 
     def then(self, speaker: Speaker, text: str) -> Episode:
+        """The same moment with one more turn; ``exchanges`` and ``memory`` stay."""
         return replace(self, turns=(*self.turns, Turn(speaker, text)))
 
 
@@ -130,17 +134,27 @@ class Advance:
 
     @property
     def info(self) -> dict[str, Any]:
-        """Gymnasium's ``info``: how the exchange went, in words that reveal nothing of the user's brief."""
-        return {
+        """Gymnasium's ``info``: how the exchange went, in words that reveal nothing of the user's brief.
+
+        ``exchanges`` and ``judged`` are always there; ``stop_reason``, ``success`` and ``failure`` once there is
+        something to say. (Gymnasium's vector environments type an array by its first value, so a None among the
+        booleans would come out as False.)
+        """
+        later = {
             "stop_reason": self.stop_reason.value if self.stop_reason else None,
-            "success": self.assessment.success,
-            "judged": self.assessment.judged,
-            "exchanges": self.episode.exchanges,
+            "success": None if self.assessment.success is None else bool(self.assessment.success),
             "failure": self.failure,
         }
+        always = {"exchanges": self.episode.exchanges, "judged": self.assessment.judged}
+        return always | {name: value for name, value in later.items() if value is not None}
 
 
 _UNJUDGED = Assessment(judged=False)
+
+
+def draw_seed(rng: np.random.Generator) -> int:
+    """The seed of an episode for which nobody named one."""
+    return int(rng.integers(2**31))
 
 
 class ConversationEnv(gymnasium.Env[Conversation, str], ABC):
@@ -154,11 +168,12 @@ class ConversationEnv(gymnasium.Env[Conversation, str], ABC):
         user: who answers.
         split: which scenarios are drawn; one of ``splits``.
         max_exchanges: exchanges after which an undecided conversation is truncated.
-        max_chars: longest utterance, in characters; a longer one raises ``ValueError``.
+        max_chars: longest utterance of either side, in characters. A longer one of the agent raises ``ValueError``; a
+            longer one of the user is a failed reply.
         render_mode: ``"ansi"`` or None.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012  # Gymnasium's own type
     splits: ClassVar[tuple[str, ...]] = ("train",)
     """The splits this environment has; their scenario keys are disjoint."""
 
@@ -172,7 +187,8 @@ class ConversationEnv(gymnasium.Env[Conversation, str], ABC):
         render_mode: str | None = None,
     ):
         if split not in self.splits:
-            raise ValueError(f"split={split!r} is not a split of {type(self).__name__}; it has {', '.join(self.splits)}.")
+            known = ", ".join(self.splits)
+            raise ValueError(f"split={split!r} is not a split of {type(self).__name__}; it has {known}.")
         if max_exchanges < 1:
             raise ValueError(f"max_exchanges={max_exchanges}; a conversation needs at least 1 exchange.")
         if render_mode not in (None, "ansi"):
@@ -205,41 +221,63 @@ class ConversationEnv(gymnasium.Env[Conversation, str], ABC):
     def begin(self, seed: int) -> Episode:
         """The episode that ``seed`` names, before the agent's first turn."""
         scenario = self.sample_scenario(np.random.default_rng(seed))
-        return Episode(scenario, scenario.opening, seed)
+        return Episode(scenario, scenario.opening, int(seed))
 
     def advance(self, episodes: Sequence[Episode], utterances: Sequence[str]) -> list[Advance]:
         """One exchange in each episode: the agent says its utterance, the user answers, the conversation is assessed.
 
         Pure: the same episodes and utterances give the same result (as far as ``user.deterministic``), and the
-        episodes given stay as they were.
+        episodes given stay as they were. Raises ``ValueError`` for an utterance outside ``action_space``.
         """
         for utterance in utterances:
             if utterance not in self.action_space:
                 raise ValueError(
-                    f"The utterance {str(utterance)[:80]!r} is not in {self.action_space}; give a str of that length."
+                    f"The utterance {str(utterance)[:80]!r} is not in {self.action_space}: give a str of at most that "
+                    f"many characters that UTF-8 can encode; this is a {type(utterance).__name__}"
+                    + (f" of {len(utterance)}." if isinstance(utterance, str) else ".")
                 )
         spoken = [episode.then("agent", text) for episode, text in zip(episodes, utterances, strict=True)]
-        replies = self.user.reply(spoken, [episode.rng for episode in episodes])
-        heard = [
-            replace(
-                episode if reply.failure else episode.then("user", reply.text),
-                exchanges=episode.exchanges + 1,
-                memory=episode.memory if reply.failure else reply.memory,
-            )
-            for episode, reply in zip(spoken, replies, strict=True)
-        ]
-        answered = [episode for episode, reply in zip(heard, replies, strict=True) if not reply.failure]
-        assessments = iter(self.assess(answered) if answered else [])
+        if not spoken:
+            return []
+        replies = self._replies(spoken)
+        heard = [_after(episode, reply) for episode, reply in zip(spoken, replies, strict=True)]
+        answered = [episode for episode, reply in zip(heard, replies, strict=True) if reply.failure is None]
+        assessments = iter(self._assessments(answered))
         return [
-            self._conclude(episode, _UNJUDGED if reply.failure else next(assessments), reply.tokens, reply.failure)
+            self._conclude(episode, next(assessments) if reply.failure is None else _UNJUDGED, reply)
             for episode, reply in zip(heard, replies, strict=True)
         ]
 
-    def _conclude(self, episode: Episode, assessment: Assessment, tokens: int, failure: str | None) -> Advance:
-        if failure:
-            return Advance(episode, assessment, False, True, StopReason.USER_FAILED, tokens, failure)
+    def _replies(self, episodes: Sequence[Episode]) -> list[Reply]:
+        replies = self.user.reply(episodes, [episode.rng for episode in episodes])
+        if len(replies) != len(episodes):
+            raise ValueError(f"User {self.user.name!r} gave {len(replies)} replies to {len(episodes)} episodes.")
+        return [self._readable(reply) for reply in replies]
+
+    def _readable(self, reply: Reply) -> Reply:
+        """The reply, or a failure if an observation can't hold it. A failure always has words."""
+        if reply.failure is not None:
+            return replace(reply, failure=reply.failure or "the user gave no reason")
+        if reply.text in self.action_space:
+            return reply
+        size = f"{len(reply.text)} characters" if isinstance(reply.text, str) else type(reply.text).__name__
+        return replace(reply, failure=f"the user's reply ({size}) is not in {self.action_space}")
+
+    def _assessments(self, episodes: Sequence[Episode]) -> list[Assessment]:
+        assessments = self.assess(episodes) if episodes else []
+        if len(assessments) != len(episodes):
+            raise ValueError(
+                f"{type(self).__name__}.assess gave {len(assessments)} assessments of {len(episodes)} episodes."
+            )
+        return assessments
+
+    def _conclude(self, episode: Episode, assessment: Assessment, reply: Reply) -> Advance:
+        tokens = reply.tokens
+        if reply.failure is not None:
+            return Advance(episode, assessment, False, True, StopReason.USER_FAILED, tokens, reply.failure)
         if not assessment.judged:
-            return Advance(episode, assessment, False, True, StopReason.JUDGE_FAILED, tokens, "the judge gave no verdict")
+            failure = assessment.failure or "the judge gave no verdict"
+            return Advance(episode, assessment, False, True, StopReason.JUDGE_FAILED, tokens, failure)
         if assessment.over:
             return Advance(episode, assessment, True, False, assessment.stop_reason or StopReason.OUTCOME, tokens)
         if episode.exchanges >= self.max_exchanges:
@@ -251,9 +289,12 @@ class ConversationEnv(gymnasium.Env[Conversation, str], ABC):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Conversation, dict[str, Any]]:
-        """Begin an episode. ``reset(seed=s)`` begins ``begin(s)``; without a seed the environment's generator names one."""
+        """Begin an episode: ``begin(seed)``, or one that the environment's generator names when there is no seed.
+
+        ``options`` are ignored.
+        """
         super().reset(seed=seed)
-        self._episode = self.begin(seed if seed is not None else int(self.np_random.integers(2**31)))
+        self._episode = self.begin(draw_seed(self.np_random) if seed is None else seed)
         self._done = False
         return self._episode.heard_by("agent"), {"exchanges": 0}
 
@@ -266,8 +307,22 @@ class ConversationEnv(gymnasium.Env[Conversation, str], ABC):
         observation = advance.episode.heard_by("agent")
         return observation, advance.reward, advance.terminated, advance.truncated, advance.info
 
+    @property
+    def episode(self) -> Episode | None:
+        """The episode at this moment, the user's secrets included: for tools and for forking, never for agents. None
+        before ``reset``."""
+        return self._episode
+
     def render(self) -> str | None:  # type: ignore[override]  # Gymnasium's type allows frames only as arrays or str lists
         """The conversation so far as text (``render_mode="ansi"``), else None."""
         if self.render_mode != "ansi":
             return None
         return str(self._episode.heard_by("agent")) if self._episode else ""
+
+
+def _after(spoken: Episode, reply: Reply) -> Episode:
+    """The episode after the reply. One the user failed keeps its turns and memory; the exchange counts all the same."""
+    if reply.failure is not None:
+        return replace(spoken, exchanges=spoken.exchanges + 1)
+    turns = (*spoken.turns, Turn("user", reply.text))
+    return replace(spoken, turns=turns, exchanges=spoken.exchanges + 1, memory=reply.memory)

@@ -10,9 +10,11 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from envs.conversation import Conversation, Message, Turn
 
@@ -27,7 +29,7 @@ class Utterance:
     tokens: tuple[int, ...] = ()
     """The token ids that were sampled, the end-of-turn token included; empty for agents without a tokenizer."""
     logprobs: tuple[float, ...] = ()
-    """The log-probability of each token under the policy that sampled it (at its temperature); as long as ``tokens``."""
+    """The log-probability of each token under the policy that sampled it, at its temperature; as long as ``tokens``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,8 @@ class Trajectory:
         return self.returns_to_go(gamma)[0] if self.steps else math.nan
 
     def returns_to_go(self, gamma: float = 1.0) -> list[float]:
-        """Monte-Carlo return from each exchange on, [K]: G_k = Σ_{j≥k} γ^{j-k} r_j (arXiv 2511.21638, Obs. 2, with the
-        reward of exchange k counted at k)."""
+        """Monte-Carlo return from each exchange on, [K]: G_k = Σ_{j≥k} gamma^{j-k} r_j (arXiv 2511.21638, Obs. 2, with
+        the reward of exchange k counted at k)."""
         returns, following = [0.0] * len(self.steps), 0.0
         for k in range(len(self.steps) - 1, -1, -1):
             following = self.steps[k].reward + gamma * following
@@ -107,43 +109,84 @@ class Trajectory:
         return self.prefix(len(self.steps))
 
     def messages(self) -> list[Message]:
-        """The whole conversation as chat messages, the agent in the assistant's seat (the column TRL calls ``messages``)."""
+        """The whole conversation as chat messages, the agent in the assistant's seat (TRL's column ``messages``)."""
         return self.conversation.messages("agent")
 
     def to_json(self) -> str:
-        """One line of JSON. NaN rewards become null, so that strict readers can read it."""
-        row = asdict(self)
-        for step in row["steps"]:
-            step["reward"] = None if math.isnan(step["reward"]) else step["reward"]
-            step["utterance"]["logprobs"] = [round(x, 6) for x in step["utterance"]["logprobs"]]
-        return json.dumps({"schema_version": SCHEMA_VERSION, **row}, ensure_ascii=False, allow_nan=False)
+        """One line of JSON. NaN becomes null, so that strict readers can read it; log-probabilities keep 6 decimals."""
+        row = {
+            "schema_version": SCHEMA_VERSION,
+            **{name: getattr(self, name) for name in _FIELDS},
+            "opening": [{"speaker": turn.speaker, "text": turn.text} for turn in self.opening],
+            "steps": [_step_row(step) for step in self.steps],
+            "attributes": dict(self.attributes),
+            "parts": {name: _null_if_nan(value) for name, value in self.parts.items()},
+        }
+        return json.dumps(row, ensure_ascii=False, allow_nan=False, default=_plain)
 
     @classmethod
     def from_json(cls, line: str) -> Trajectory:
-        """Read a line of ``to_json``; raises ``ValueError`` for another schema version."""
-        row: dict[str, Any] = json.loads(line)
+        """Read a line of ``to_json``; raises ``ValueError`` for another schema version and for anything malformed."""
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError(f"A trajectory is a JSON object; this is a {type(row).__name__}.")
         version = row.pop("schema_version", None)
         if version != SCHEMA_VERSION:
             raise ValueError(f"Trajectory of schema version {version!r}; this release reads version {SCHEMA_VERSION}.")
-        row["opening"] = tuple(Turn(**turn) for turn in row["opening"])
-        row["steps"] = tuple(
-            Step(
-                Utterance(s["utterance"]["text"], tuple(s["utterance"]["tokens"]), tuple(s["utterance"]["logprobs"])),
-                s["reply"],
-                math.nan if s["reward"] is None else s["reward"],
-            )
-            for s in row["steps"]
-        )
-        return cls(**row)
+        try:
+            row["opening"] = tuple(Turn(**turn) for turn in row["opening"])
+            row["steps"] = tuple(_read_step(step) for step in row["steps"])
+            row["parts"] = {name: _nan_if_null(value) for name, value in row["parts"].items()}
+            return cls(**row)
+        except KeyError as error:
+            raise ValueError(f"The trajectory has no {error}.") from error
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"The trajectory is malformed: {error}") from error
+
+
+_FIELDS = tuple(field.name for field in fields(Trajectory))
+
+
+def _null_if_nan(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _nan_if_null(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"A trajectory holds text and numbers; {value!r} of type {type(value).__name__} is neither.")
+
+
+def _step_row(step: Step) -> dict[str, Any]:
+    utterance = {
+        "text": step.utterance.text,
+        "tokens": list(step.utterance.tokens),
+        "logprobs": [round(float(logprob), 6) for logprob in step.utterance.logprobs],
+    }
+    return {"utterance": utterance, "reply": step.reply, "reward": _null_if_nan(step.reward)}
+
+
+def _read_step(row: Mapping[str, Any]) -> Step:
+    said = row["utterance"]
+    utterance = Utterance(said["text"], tuple(said["tokens"]), tuple(said["logprobs"]))
+    return Step(utterance, row["reply"], _nan_if_null(row["reward"]))
 
 
 def write_jsonl(path: Path, trajectories: Iterable[Trajectory]) -> None:
     """Write one trajectory per line; the file appears whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        for trajectory in trajectories:
-            file.write(trajectory.to_json() + "\n")
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            for trajectory in trajectories:
+                file.write(trajectory.to_json() + "\n")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_jsonl(path: Path) -> Iterator[Trajectory]:
@@ -152,5 +195,5 @@ def read_jsonl(path: Path) -> Iterator[Trajectory]:
         for number, line in enumerate(file, start=1):
             try:
                 yield Trajectory.from_json(line)
-            except (ValueError, KeyError, TypeError) as error:
+            except ValueError as error:
                 raise ValueError(f"{path}, line {number}: {error}") from error

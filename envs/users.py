@@ -42,7 +42,7 @@ class UserSimulator(ABC):
     """
 
     deterministic: bool = True
-    """False when equal generators can still give different words (a model on another machine, an endpoint, a person)."""
+    """False when equal generators can still give different words: a model on another machine, an endpoint, a person."""
 
     @property
     @abstractmethod
