@@ -1,0 +1,250 @@
+"""A transformers model in the agent's seat: it speaks, and it scores what was said.
+
+What a ``ChatModel`` says is a text; its tokens are *the* encoding of that text. Sampled tokens nearly always are that
+encoding. Where they are not (``he`` + ``llo`` for ``hello``, or bytes that are no character), the utterance is recorded
+as the encoding of its text, with that encoding's log-probabilities. So one text has one token sequence wherever it
+occurs, in the prompt of the next turn and in training alike, and log-probabilities from sampling and from training
+agree exactly, for whole conversations in one pass.
+
+An utterance that reached ``max_new_tokens`` is left open: its tokens have no end-of-turn token, and none counts as the
+agent's. The conversation closes it in the next prompt, as it would close anyone's.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import LlamaForCausalLM
+
+from envs.chat_format import decode, encode, encode_chat, never_spoken
+from envs.conversation import Conversation
+from envs.decoding import Decoder, Sampled
+from envs.language_models import load_transformers
+from envs.trajectory import Trajectory, Utterance
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TokenSequence = tuple[Sequence[int], Sequence[bool] | np.ndarray]
+"""Token ids, and which of them count, both [T]."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryTokens:
+    """A whole conversation as the agent's model reads it, K agent turns among T tokens."""
+
+    ids: list[int]
+    """[T]"""
+    agent: np.ndarray
+    """[T] bool: the tokens the agent chose."""
+    prompt_ends: np.ndarray
+    """[K]: the last prompt token of each agent turn, where the value of a state is read."""
+    turn_ends: np.ndarray
+    """[K]: the last token of each utterance, where Q is read. Equals the prompt end if the utterance has no tokens."""
+
+
+class ChatModel:
+    """A causal language model as a policy over utterances.
+
+    Args:
+        model, tokenizer: of ``transformers``; the small format of ``envs.chat_format`` or any with a chat template.
+        temperature: of sampling, and of every log-probability.
+        max_new_tokens: after which an utterance is left open.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        temperature: float = 1.0,
+        max_new_tokens: int = 24,
+    ):
+        if not temperature > 0:
+            raise ValueError(f"temperature={temperature}; it must be above 0. For the likeliest words use greedy=True.")
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.temperature = temperature
+        self.max_new_tokens = max_new_tokens
+        self.banned = never_spoken(tokenizer)
+        self._decoder = Decoder(model, tokenizer)
+
+    @classmethod
+    def load(
+        cls,
+        folder_or_hub_id: str | Path,
+        *,
+        temperature: float = 1.0,
+        max_new_tokens: int = 24,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> ChatModel:
+        """A model from a local folder or from the Hugging Face hub; safetensors only, and no remote code ever."""
+        model, tokenizer = load_transformers(folder_or_hub_id, device=device, dtype=dtype)
+        return cls(model, tokenizer, temperature=temperature, max_new_tokens=max_new_tokens)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model and the tokenizer in the ordinary Hugging Face format."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def clone(self) -> ChatModel:
+        """An independent copy with equal weights; the tokenizer is shared."""
+        return ChatModel(
+            copy.deepcopy(self.model),
+            self.tokenizer,
+            temperature=self.temperature,
+            max_new_tokens=self.max_new_tokens,
+        )
+
+    def forget(self) -> None:
+        """Drop what is remembered of the weights and the last batch. Needed only after changes through ``.data``."""
+        self._decoder.forget()
+
+    # ---- speaking -------------------------------------------------------------------------------------------------
+
+    def prompt_ids(self, conversation: Conversation) -> list[int]:
+        """What the model reads before it speaks."""
+        return encode(self.tokenizer, conversation, "agent")
+
+    def speak(
+        self,
+        conversations: Sequence[Conversation],
+        rngs: Sequence[np.random.Generator],
+        *,
+        greedy: bool = False,
+    ) -> list[Utterance]:
+        """What the model says next in each conversation: a sample, or with ``greedy`` its likeliest tokens.
+
+        Each generator gives ``max_new_tokens`` uniforms, whatever is said. Special tokens are never said, except the
+        one that ends the turn.
+        """
+        if not conversations:
+            return []
+        prompts = [self.prompt_ids(conversation) for conversation in conversations]
+        uniforms = np.stack([rng.random(self.max_new_tokens) for rng in rngs])  # [B, T]
+        sampled = self._decoder.generate(
+            prompts,
+            uniforms,
+            temperature=self.temperature,
+            max_new_tokens=self.max_new_tokens,
+            banned=self.banned,
+            greedy=greedy,
+        )
+        return self._recorded(conversations, prompts, sampled)
+
+    def _recorded(
+        self, conversations: Sequence[Conversation], prompts: Sequence[list[int]], sampled: Sequence[Sampled]
+    ) -> list[Utterance]:
+        """Each sample as an utterance, in the encoding of its text."""
+        texts = decode(self.tokenizer, [one.tokens for one in sampled])
+        utterances: list[Utterance] = []
+        other: list[tuple[int, tuple[int, ...]]] = []
+        for row, (one, text, conversation) in enumerate(zip(sampled, texts, conversations, strict=True)):
+            tokens = self._encoding(conversation, prompts[row], text, one.tokens[-1] in self._decoder.stop_ids)
+            utterances.append(Utterance(text, one.tokens, one.logprobs))
+            if tokens != one.tokens:
+                other.append((row, tokens))
+        if other:
+            logprobs = self._score([(prompts[row], tokens) for row, tokens in other])
+            for (row, tokens), values in zip(other, logprobs, strict=True):
+                utterances[row] = Utterance(texts[row], tokens, values)
+        return utterances
+
+    def _encoding(self, conversation: Conversation, prompt: list[int], text: str, ended: bool) -> tuple[int, ...]:
+        """The tokens of ``text`` as the agent's next utterance, as later prompts will hold them."""
+        chat = conversation.then("agent", text).messages("agent")
+        whole = encode_chat(self.tokenizer, chat, add_generation_prompt=False)
+        if whole[: len(prompt)] != prompt:
+            raise ValueError(
+                f"The chat template of {self.tokenizer.name_or_path!r} rewrites the conversation once the agent has "
+                "spoken, so its utterances have no fixed tokens; use a model whose template only appends."
+            )
+        tokens = whole[len(prompt) :]
+        end = next((i for i, token in enumerate(tokens) if token in self._decoder.stop_ids), len(tokens))
+        return tuple(tokens[: end + 1] if ended else tokens[:end])
+
+    @torch.inference_mode()
+    def _score(self, rows: Sequence[tuple[list[int], tuple[int, ...]]]) -> list[tuple[float, ...]]:
+        """The log-probabilities of tokens after their prompts."""
+        sequences = [([*prompt, *tokens], [False] * len(prompt) + [True] * len(tokens)) for prompt, tokens in rows]
+        scores = self.logprobs(sequences).double().cpu().numpy()
+        return [tuple(score[len(p) : len(p) + len(t)].tolist()) for score, (p, t) in zip(scores, rows, strict=True)]
+
+    # ---- scoring --------------------------------------------------------------------------------------------------
+
+    def logprobs(self, sequences: Sequence[TokenSequence]) -> Tensor:
+        """[B, T] log-probability of each token that counts, given all tokens before it; 0 elsewhere and as padding.
+
+        At the model's temperature, over the tokens that may be said: the same distribution that ``speak`` samples from.
+        Gradients flow; the model's train/eval mode is the caller's.
+        """
+        return self.logprobs_and_states(sequences)[0]
+
+    def logprobs_and_states(self, sequences: Sequence[TokenSequence]) -> tuple[Tensor, Tensor]:
+        """``logprobs`` [B, T], and the last hidden states [B, T, hidden] of the same pass, for heads on the trunk."""
+        device = self.model.device
+        ids = pad_sequence([torch.as_tensor(ids) for ids, _ in sequences], batch_first=True).to(device)  # [B, T]
+        counts = pad_sequence([torch.as_tensor(np.asarray(mask)) for _, mask in sequences], batch_first=True).to(device)
+        counts[:, 0] = False  # nothing precedes the first token
+        rows, columns = counts.nonzero(as_tuple=True)  # [N]
+        logits, states = self._forward(ids, rows, columns - 1)
+        banned = torch.tensor(self.banned, dtype=torch.long, device=device)
+        logits = (logits.float() / self.temperature).index_fill(1, banned, -torch.inf)
+        values = logits.log_softmax(-1).gather(1, ids[rows, columns][:, None])[:, 0]
+        return torch.zeros(ids.shape, device=device).index_put((rows, columns), values), states
+
+    def _forward(self, ids: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits at the places given [N, V], and the last hidden states [B, T, hidden].
+
+        Padding is on the right and attention is causal, so no token sees any: without a mask the pass is faster.
+        """
+        if isinstance(self.model, LlamaForCausalLM):  # its logits are a plain product, so most need not be computed
+            states = self.model.model(input_ids=ids, use_cache=False).last_hidden_state
+            return self.model.lm_head(states[rows, columns]), states
+        out = self.model(input_ids=ids, use_cache=False, output_hidden_states=True)
+        return out.logits[rows, columns], out.hidden_states[-1]
+
+    # ---- trajectories ---------------------------------------------------------------------------------------------
+
+    def trajectory_tokens(self, trajectory: Trajectory) -> TrajectoryTokens:
+        """The conversation as one sequence: for every turn ``k``, ``ids`` up to its end are
+        ``prompt_ids(trajectory.prefix(k)) + utterance.tokens``.
+
+        Utterances of speakers with another tokenizer or none (people, scripts, logged data of other models) are
+        encoded here, with the token that ends the turn.
+        """
+        ids: list[int] = []
+        spans: list[tuple[int, int]] = []
+        for k, step in enumerate(trajectory.steps):
+            before = trajectory.prefix(k)
+            prompt = self.prompt_ids(before)
+            self._check_grows(ids, prompt)
+            stored = step.utterance.tokens
+            said = self._encoding(before, prompt, step.utterance.text, True)
+            if stored and stored == said[: len(stored)]:
+                said = stored
+            spans.append((len(prompt), len(prompt) + len(said)))
+            ids = [*prompt, *said]
+        whole = encode_chat(self.tokenizer, trajectory.messages(), add_generation_prompt=False)
+        self._check_grows(ids, whole)
+        agent = np.zeros(len(whole), dtype=bool)
+        for start, end in spans:
+            agent[start:end] = True
+        starts, ends = np.array(spans, dtype=np.int64).reshape(-1, 2).T
+        return TrajectoryTokens(whole, agent, starts - 1, ends - 1)
+
+    def _check_grows(self, before: list[int], after: list[int]) -> None:
+        if after[: len(before)] != before:
+            raise ValueError(
+                f"The chat template of {self.tokenizer.name_or_path!r} rewrites earlier turns, so a conversation is no "
+                "single sequence of tokens; train a model whose template only appends, such as the small models."
+            )

@@ -1,0 +1,169 @@
+"""Language models behind one method: chats in, texts out.
+
+They play users, judge and advise; agents that learn use ``agents.chat_model`` instead. Importing this module needs
+neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+
+from envs.conversation import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from envs.decoding import Decoder
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """Continues chats, many at once."""
+
+    def complete(self, chats: Sequence[Sequence[Message]], seeds: Sequence[int]) -> list[str]:
+        """The assistant's next message in each chat. ``seeds[i]`` is the only source of chance in answer ``i``, which
+        does not depend on the other chats (beyond floating point)."""
+        ...
+
+
+class Canned:
+    """A language model that needs no model, for tests and trials: its replies are given beforehand.
+
+    Args:
+        replies: a list, of which a chat gets the next one for each message the assistant has already given (the last
+            one again when they run out); or a function of the chat and its seed.
+    """
+
+    def __init__(self, replies: Sequence[str] | Callable[[Sequence[Message], int], str]):
+        if not callable(replies) and (isinstance(replies, str) or not replies):
+            raise ValueError(
+                f"replies={replies!r}; give a list of at least one reply, or a function (chat, seed) -> str."
+            )
+        self._replies = replies
+
+    def complete(self, chats: Sequence[Sequence[Message]], seeds: Sequence[int]) -> list[str]:
+        return [self._reply(chat, seed) for chat, seed in zip(chats, seeds, strict=True)]
+
+    def _reply(self, chat: Sequence[Message], seed: int) -> str:
+        if callable(self._replies):
+            return self._replies(chat, seed)
+        given = sum(message["role"] == "assistant" for message in chat)
+        return self._replies[min(given, len(self._replies) - 1)]
+
+
+class TransformersModel:
+    """A model of ``transformers``, from a local folder or the Hugging Face hub, loaded at its first use.
+
+    Args:
+        folder_or_hub_id: a folder that ``save_pretrained`` wrote, or a hub id such as ``Qwen/Qwen2.5-1.5B-Instruct``.
+        temperature: of sampling; 0 takes the likeliest tokens.
+        max_new_tokens: longest reply, in tokens.
+        device: such as ``cpu`` or ``cuda``.
+        dtype: such as ``float32`` or ``bfloat16``.
+    """
+
+    def __init__(
+        self,
+        folder_or_hub_id: str | Path,
+        *,
+        temperature: float = 1.0,
+        max_new_tokens: int = 64,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ):
+        if temperature < 0:
+            raise ValueError(f"temperature={temperature}; it must be 0 (the likeliest tokens) or above.")
+        self.folder_or_hub_id = folder_or_hub_id
+        self.temperature = temperature
+        self.max_new_tokens = max_new_tokens
+        self.device = device
+        self.dtype = dtype
+        self._decoder: Decoder | None = None
+
+    def complete(self, chats: Sequence[Sequence[Message]], seeds: Sequence[int]) -> list[str]:
+        if not chats:
+            return []
+        decoder, tokenizer = self._loaded()
+        from envs.chat_format import decode, encode_chat
+
+        sampled = decoder.generate(
+            [encode_chat(tokenizer, chat) for chat in chats],
+            np.stack([np.random.default_rng(seed).random(self.max_new_tokens) for seed in seeds]),
+            temperature=self.temperature or 1.0,
+            max_new_tokens=self.max_new_tokens,
+            banned=self._banned,
+            greedy=self.temperature == 0,
+        )
+        return decode(tokenizer, [one.tokens for one in sampled])
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens of this model ``text`` has, the end of the turn included."""
+        from envs.chat_format import encode_text
+
+        return len(encode_text(self._loaded()[1], text)) + 1
+
+    def _loaded(self) -> tuple[Decoder, PreTrainedTokenizerBase]:
+        if self._decoder is None:
+            model, tokenizer = load_transformers(self.folder_or_hub_id, device=self.device, dtype=self.dtype)
+            from envs.chat_format import never_spoken
+            from envs.decoding import Decoder
+
+            self._banned = never_spoken(tokenizer)
+            self._tokenizer = tokenizer
+            self._decoder = Decoder(model, tokenizer)
+        return self._decoder, self._tokenizer
+
+
+def load_transformers(
+    folder_or_hub_id: str | Path, *, device: str = "cpu", dtype: str = "float32"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model and its tokenizer, ready to speak; safetensors only, and no remote code ever.
+
+    Raises ``FileNotFoundError`` when there is no such folder, and ``ImportError`` naming the packages that are missing.
+    """
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    except ImportError as error:
+        raise ImportError(
+            f"Loading {str(folder_or_hub_id)!r} needs torch and transformers, and {error.name!r} is missing; "
+            "run: pip install torch transformers"
+        ) from error
+    name = str(folder_or_hub_id)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _check_folder(folder)
+        name = str(folder)
+    elif _is_path(folder_or_hub_id):
+        raise FileNotFoundError(
+            f"No model folder at {name!r}. Train or download it first, or give a Hugging Face hub id (owner/name)."
+        )
+    options = {"trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        model = AutoModelForCausalLM.from_pretrained(name, use_safetensors=True, dtype=getattr(torch, dtype), **options)
+    except OSError as error:
+        if folder.is_dir():
+            raise
+        raise FileNotFoundError(
+            f"{name!r} is neither a folder here nor a model that the Hugging Face hub gives out: {error}"
+        ) from error
+    return model.to(device).eval(), tokenizer
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"The folder {str(folder)!r} holds no config.json, so it is no saved model; give a folder that "
+            "save_pretrained wrote."
+        )
+
+
+def _is_path(folder_or_hub_id: str | Path) -> bool:
+    """Whether it can't be a hub id, which is ``name`` or ``owner/name``."""
+    text = str(folder_or_hub_id)
+    return isinstance(folder_or_hub_id, Path) or text.startswith(("/", ".", "~")) or text.count("/") > 1 or "\\" in text
