@@ -87,7 +87,7 @@ class Wrapper:
         """No second interjection in front of a first one, nothing behind a question, nothing around a long one."""
         if self.kinds and kind not in self.kinds:
             return False
-        if self.before and "," in body[:_OPENING] or body.count(" ") > MOST_WORDS_WRAPPED:
+        if (self.before and "," in body[:_OPENING]) or body.count(" ") > MOST_WORDS_WRAPPED:
             return False
         return not self.after or body.endswith(".")
 
@@ -154,17 +154,18 @@ class Phrasebook:
         patterns = self._patterns(act, held_out)
         draws = iter(rng.random(_MOST_CHOICES).tolist())
         body = self._body(patterns, draws, values)
-        if style is None:
-            return _raised(body)
         if style == "curt":
             others = (self._body(patterns, iter(rng.random(_MOST_CHOICES).tolist()), values) for _ in range(CURT_TRIES))
             body = min(chain((body,), others), key=len)
-        wrappers = self.styles.get(style)
+        return _raised(self._styled(act, body, style, draws))
+
+    def _styled(self, act: Act, body: str, style: str | None, draws: Iterator[float]) -> str:
+        wrappers = self.styles.get(style) if style else None
         if wrappers and next(draws) < STYLE_RATE:
             fitting = [wrapper for wrapper in wrappers if wrapper.admits(act.kind, body)]
             if fitting:
-                body = fitting[int(next(draws) * len(fitting))].around(body)
-        return _raised(body)
+                return fitting[int(next(draws) * len(fitting))].around(body)
+        return body
 
     def utterances(self, act: Act, held_out: bool = False) -> frozenset[str]:
         """Every distinct utterance of an act, unstyled, with values that only a caller knows left as ``{price}``."""
@@ -183,10 +184,18 @@ class Phrasebook:
         return tuple(pattern.text for pattern in self._script(act).originals if pattern.held_out == held_out)
 
     def say_pattern(
-        self, act: Act, index: int, rng: np.random.Generator, values: Mapping[str, str] | None = None
+        self,
+        act: Act,
+        index: int,
+        rng: np.random.Generator,
+        *,
+        style: str | None = None,
+        values: Mapping[str, str] | None = None,
     ) -> str:
         """One utterance of the phrasing that ``patterns(act)`` lists at ``index``."""
-        return _raised(self._body((self._script(act).patterns[index],), iter(rng.random(_MOST_CHOICES).tolist()), values))
+        draws = iter(rng.random(_MOST_CHOICES).tolist())
+        body = self._body((self._script(act).patterns[index],), draws, values)
+        return _raised(self._styled(act, body, style, draws))
 
     def contains(self, act: Act, text: str) -> bool:
         """Whether the phrasebook can say exactly this for ``act``: any phrasing, held out or not, in any style."""
@@ -198,7 +207,8 @@ class Phrasebook:
     def vocabulary(self, held_out: bool = False) -> set[str]:
         """The words, in lower case, of the patterns said by default (with the wrappers), or of those held out."""
         patterns = [pattern for section in self.sections.values() for pattern in section]
-        words = set(chain.from_iterable(self._words(pattern.parts) for pattern in patterns if pattern.held_out == held_out))
+        chosen = (pattern.parts for pattern in patterns if pattern.held_out == held_out)
+        words = set(chain.from_iterable(self._words(parts) for parts in chosen))
         if not held_out:
             wrappers = chain.from_iterable(self.styles.values())
             words.update(chain.from_iterable(words_of(f"{wrapper.before} {wrapper.after}") for wrapper in wrappers))

@@ -1,0 +1,491 @@
+"""Reads an utterance back into the act it performs, and knows what it does not know.
+
+An utterance becomes a sequence of words in which the phrases of the phrasebook's keyed lists, the products and the
+prices stand as classes (``the <product> is made for <doing>``). Its uni-, bi- and trigrams, and how many of them were
+never seen, feed a small network that names one act or none; rules then turn down what the network cannot judge: marks
+that no phrase has, words said twice, a wrong price, two products, a use that is not the product's, a negation that the
+act never has, sentences that do different things. Whatever fails is ``UNCLEAR``.
+
+Reading needs numpy alone; ``train`` needs torch. Phrasings held out of the phrasebook are never trained on. So that
+new phrasings are understood all the same, half of the training utterances are shown as if their own phrasing had been
+unknown: without the n-grams that only this phrasing has, and with those counted as unseen.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from envs.phrasebook import Phrasebook
+from envs.sales.catalogue import UNCLEAR, Act
+
+NOT_UNDERSTOOD: Final = (UNCLEAR,)
+MOST_WORDS: Final = 24
+"""The longest sentence that is still listened to."""
+MOST_CHARACTERS: Final = 400
+LEAST_CERTAINTY: Final = 0.6
+"""An act is read from an utterance only if it is at least so probable."""
+MOST_UNKNOWN_WORDS: Final = 1
+
+_TOKEN: Final = re.compile(r"\$\d+|\d+|[a-z]+(?:'[a-z]+)*|\S")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9 $',.?!;]*")
+_SENTENCE: Final = re.compile(r"[^.?!]*[.?!]+|[^.?!]+$")
+_NEGATION: Final = re.compile(r"\b(?:no|not|never|none|nothing|nobody|nowhere|neither|nor|without|cannot|\w+n't)\b")
+_MEMORY: Final = 65_536
+_REPEATABLE: Final = frozenset({"bye", "that"})
+_UNSEEN_STEPS: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A phrase of a keyed list as it was found in an utterance."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An utterance as classes and words, before it is understood."""
+
+    tokens: tuple[str, ...]
+    """Words in lower case, punctuation, and ``<name>`` for what belongs to a class."""
+    slots: tuple[Slot, ...]
+    subjects: tuple[str, ...]
+    """What is named of the things that have details, such as products."""
+    prices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """What stands for a class: the phrases of keyed lists by their first word, and the names of things."""
+
+    phrases: Mapping[str, tuple[tuple[tuple[str, ...], str, str], ...]]
+    """By first word, the longest phrase first: its words, its list, its key."""
+    details: Mapping[str, Mapping[str, str]]
+
+    @classmethod
+    def of(cls, keyed: Mapping[str, tuple[str, str]], details: Mapping[str, Mapping[str, str]]) -> Lexicon:
+        phrases: dict[str, list[tuple[tuple[str, ...], str, str]]] = {}
+        for phrase, (name, key) in keyed.items():
+            words = tuple(_TOKEN.findall(phrase))
+            phrases.setdefault(words[0], []).append((words, name, key))
+        ranked = {first: tuple(sorted(found, key=lambda entry: -len(entry[0]))) for first, found in phrases.items()}
+        return cls(ranked, {name.lower(): {"name": name, **detail} for name, detail in details.items()})
+
+    def read(self, sentence: str) -> Reading:
+        words = _TOKEN.findall(sentence.lower())
+        tokens: list[str] = []
+        slots: list[Slot] = []
+        subjects: list[str] = []
+        prices: list[str] = []
+        place = 0
+        while place < len(words):
+            word = words[place]
+            for phrase, name, key in self.phrases.get(word, ()):
+                if tuple(words[place : place + len(phrase)]) == phrase:
+                    slots.append(Slot(name, key))
+                    tokens.append(f"<{name}>")
+                    place += len(phrase)
+                    break
+            else:
+                place += 1
+                if word in self.details:
+                    subjects.append(word)
+                    word = "<subject>"
+                elif word[0] == "$":
+                    prices.append(word)
+                    word = "<price>"
+                tokens.append(word)
+        return Reading(tuple(tokens), tuple(slots), tuple(subjects), tuple(prices))
+
+
+def ngrams(reading: Reading) -> list[str]:
+    """The n-grams of a reading: words, pairs, triples, and the key of every slot."""
+    tokens = ("<s>", *reading.tokens, "</s>")
+    grams = list(reading.tokens)
+    grams += [f"{a} {b}" for a, b in zip(tokens, tokens[1:], strict=False)]
+    grams += [f"{a} {b} {c}" for a, b, c in zip(tokens, tokens[1:], tokens[2:], strict=False)]
+    grams += [f"{slot.name}.{slot.key}" for slot in reading.slots]
+    return grams
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the network's answer must agree with. Learnt from the phrasings that are not held out."""
+
+    slots: Mapping[str, frozenset[str]]
+    """By label, the keyed lists that its utterances use."""
+    negations: Mapping[str, frozenset[str]]
+    """By label, the words with which its utterances deny something."""
+    pooled: Mapping[str, frozenset[str]]
+    """Labels that stand for a kind, whatever it is about; the keys of which one must be said."""
+    named: Mapping[str, frozenset[str]]
+    """Labels that are about a thing with details, and name it, with these things."""
+    priced: Mapping[str, frozenset[str]]
+    """Labels that may name a price, with the prices known."""
+
+
+@dataclass(frozen=True)
+class ActParser:
+    """A trained parser. Build one with ``load`` or ``train``."""
+
+    labels: tuple[str, ...]
+    """What the network tells apart; the first is ``unclear``."""
+    features: Mapping[str, int]
+    """The row of every known n-gram."""
+    lexicon: Lexicon
+    rules: Rules
+    embedding: np.ndarray
+    """[n-grams + counters, width], float32."""
+    bias: np.ndarray
+    """[width]."""
+    output: np.ndarray
+    """[width, labels]."""
+    output_bias: np.ndarray
+    """[labels]."""
+    _memory: dict[str, Act] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ActParser:
+        """The parser in an ``.npz`` file that ``save`` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            facts = json.loads(stored["facts"].tobytes().decode())
+            arrays = {name: stored[name].astype(np.float32) for name in ("bias", "output", "output_bias")}
+            embedding = stored["embedding"].astype(np.float32) * stored["scale"]
+        sets = ({label: frozenset(values) for label, values in facts[name].items()} for name in _LEARNT)
+        return cls(
+            labels=tuple(facts["labels"]),
+            features={gram: index for index, gram in enumerate(facts["features"])},
+            lexicon=Lexicon.of(facts["keyed"], facts["details"]),
+            rules=Rules(*sets),
+            embedding=embedding,
+            **arrays,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Store the parser, the embedding rounded to 8 bits a number."""
+        keyed = {
+            " ".join(words): (name, key) for entries in self.lexicon.phrases.values() for words, name, key in entries
+        }
+        facts: dict[str, Any] = {"labels": self.labels, "features": list(self.features), "keyed": keyed}
+        facts["details"] = {name: dict(detail) for name, detail in self.lexicon.details.items()}
+        for name in _LEARNT:
+            facts[name] = {label: sorted(values) for label, values in getattr(self.rules, name).items()}
+        scale = np.abs(self.embedding).max(axis=0) / 127
+        np.savez_compressed(
+            path,
+            facts=np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8),
+            embedding=np.rint(self.embedding / scale).astype(np.int8),
+            scale=scale.astype(np.float32),
+            bias=self.bias,
+            output=self.output,
+            output_bias=self.output_bias,
+        )
+
+    def parse(self, texts: Sequence[str]) -> list[Act]:
+        """The one act that each text performs, or ``UNCLEAR``. A second sentence must do the same as the first."""
+        return [found[0] if len(set(found)) == 1 else UNCLEAR for found in self._sentence_acts(texts)]
+
+    def parse_moves(self, texts: Sequence[str]) -> list[tuple[Act, ...]]:
+        """The acts of each text, sentence by sentence: one or two, ``UNCLEAR`` where a sentence is not understood.
+
+        More than two sentences are ``(UNCLEAR,)``; the same act said twice counts once.
+        """
+        return [found if len(set(found)) == len(found) else found[:1] for found in self._sentence_acts(texts)]
+
+    def _sentence_acts(self, texts: Sequence[str]) -> list[tuple[Act, ...]]:
+        split = [_sentences(text) for text in texts]
+        memory = self._memory
+        news = list({sentence for sentences in split for sentence in sentences if sentence not in memory})
+        if news:
+            if len(memory) > _MEMORY:
+                memory.clear()
+                news = list({sentence for sentences in split for sentence in sentences})
+            memory.update(zip(news, self._parse_sentences(news), strict=True))
+        return [tuple(memory[sentence] for sentence in sentences) or NOT_UNDERSTOOD for sentences in split]
+
+    def _parse_sentences(self, sentences: Sequence[str]) -> list[Act]:
+        readings = [self.lexicon.read(sentence) for sentence in sentences]
+        probabilities = self.probabilities(readings)
+        best = probabilities.argmax(axis=1)
+        certain = probabilities[np.arange(len(best)), best] >= LEAST_CERTAINTY
+        return [
+            self._judged(self.labels[label], reading, sentence) if sure and label else UNCLEAR
+            for label, sure, reading, sentence in zip(best.tolist(), certain.tolist(), readings, sentences, strict=True)
+        ]
+
+    def probabilities(self, readings: Sequence[Reading]) -> np.ndarray:
+        """What the network makes of each reading, [readings, labels]; the rules are not applied."""
+        counters = len(self.features)
+        rows: list[int] = []
+        starts: list[int] = []
+        for reading in readings:
+            grams = ngrams(reading)
+            known = [row for gram in grams if (row := self.features.get(gram)) is not None]
+            starts.append(len(rows))
+            rows += known
+            rows += (counters + unseen for unseen in unseen_counts(reading, self.features))
+        hidden = np.maximum(np.add.reduceat(self.embedding[rows], starts, axis=0) + self.bias, 0)
+        scores = hidden @ self.output + self.output_bias
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return scores / scores.sum(axis=1, keepdims=True)
+
+    def _judged(self, label: str, reading: Reading, sentence: str) -> Act:
+        """The act that a label stands for, unless a rule speaks against it."""
+        rules = self.rules
+        if any(token[0].isdigit() for token in reading.tokens):
+            return UNCLEAR
+        if _repeats(reading.tokens) or self._unknown_words(reading) > MOST_UNKNOWN_WORDS:
+            return UNCLEAR
+        if not {slot.name for slot in reading.slots} <= rules.slots[label]:
+            return UNCLEAR
+        if not set(negations(sentence)) <= rules.negations[label]:
+            return UNCLEAR
+        act = self._about(label, reading)
+        if act is None or (reading.prices and not self._may_cost(label, act, reading.prices)):
+            return UNCLEAR
+        allowed = {act.about, *self.lexicon.details.get((act.about or "").lower(), {}).values()}
+        return act if all(slot.key in allowed for slot in reading.slots) else UNCLEAR
+
+    def _about(self, label: str, reading: Reading) -> Act | None:
+        """The act with what it is about, or None if the utterance does not say, or says two things."""
+        kind, _, about = label.partition(" ")
+        pool = self.rules.pooled.get(label)
+        if pool is None:
+            return Act(kind, about or None) if not reading.subjects else None
+        keys = {slot.key for slot in reading.slots if slot.key in pool}
+        if len(keys) != 1:
+            return None
+        if label not in self.rules.named:
+            return Act(kind, keys.pop()) if not reading.subjects else None
+        if len(reading.subjects) != 1:
+            return None
+        detail = self.lexicon.details[reading.subjects[0]]
+        return Act(kind, detail["name"]) if keys <= set(detail.values()) else None
+
+    def _may_cost(self, label: str, act: Act, prices: tuple[str, ...]) -> bool:
+        if label not in self.rules.priced or len(prices) > 1:
+            return False
+        return label not in self.rules.named or prices[0] == self.lexicon.details[str(act.about).lower()]["price"]
+
+    def _unknown_words(self, reading: Reading) -> int:
+        return sum(token not in self.features for token in reading.tokens)
+
+
+_LEARNT: Final = ("slots", "negations", "pooled", "named", "priced")
+
+
+def unseen_counts(reading: Reading, known: Mapping[str, int] | frozenset[str] | set[str]) -> tuple[int, int, int]:
+    """Which counters apply: one each for how many words, pairs and triples are not ``known``."""
+    tokens = ("<s>", *reading.tokens, "</s>")
+    words = sum(token not in known for token in reading.tokens)
+    pairs = sum(f"{a} {b}" not in known for a, b in zip(tokens, tokens[1:], strict=False))
+    triples = sum(f"{a} {b} {c}" not in known for a, b, c in zip(tokens, tokens[1:], tokens[2:], strict=False))
+    steps = _UNSEEN_STEPS
+    return min(words, steps - 1), steps + min(pairs, steps - 1), 2 * steps + min(triples, steps - 1)
+
+
+def negations(sentence: str) -> list[str]:
+    """The words with which a sentence denies something."""
+    return _NEGATION.findall(sentence.lower())
+
+
+def _sentences(text: str) -> tuple[str, ...]:
+    """The one or two sentences of a text; none if it holds anything that no phrase has."""
+    text = text.replace("\u2019", "'")
+    if len(text) > MOST_CHARACTERS or not _PLAIN.fullmatch(text):
+        return ()
+    sentences = tuple(sentence.strip() for sentence in _SENTENCE.findall(text) if sentence.strip())
+    if not 1 <= len(sentences) <= 2 or any(not _listened_to(sentence) for sentence in sentences):
+        return ()
+    return sentences
+
+
+def _listened_to(sentence: str) -> bool:
+    return 1 <= len(sentence.split()) <= MOST_WORDS and any(letter.isalpha() for letter in sentence)
+
+
+def _repeats(tokens: Sequence[str]) -> bool:
+    """Whether a word, or a pair of words, is said twice in a row."""
+    words = [token for token in tokens if token not in _REPEATABLE]
+    return any(a == b for a, b in zip(words, words[1:], strict=False)) or any(
+        words[i : i + 2] == words[i + 2 : i + 4] for i in range(len(words) - 3)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A sentence to train on."""
+
+    text: str
+    act: Act
+    phrasing: str | None = None
+    """The pattern that it was said by, or made from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long and how large to train."""
+
+    width: int = 64
+    epochs: int = 8
+    batch: int = 256
+    learning_rate: float = 4e-3
+    dropout: float = 0.15
+    """The share of n-grams that are left out at random."""
+    weight_decay: float = 1e-6
+    seed: int = 0
+
+
+def examples(
+    book: Phrasebook,
+    acts: Iterable[Act],
+    rng: np.random.Generator,
+    each: int,
+    values: Mapping[str, Sequence[str]] | None = None,
+    styles: Sequence[str | None] = (None,),
+) -> list[Example]:
+    """``each`` utterances of every act, taken evenly from its patterns that are not held out."""
+    found = []
+    for act in acts:
+        patterns = book.patterns(act)
+        for number in range(each):
+            index = number % len(patterns)
+            chosen = {name: options[int(rng.integers(len(options)))] for name, options in (values or {}).items()}
+            style = styles[int(rng.integers(len(styles)))]
+            text = book.say_pattern(act, index, rng, style=style, values=chosen)
+            found.append(Example(text, act, f"{act.kind}: {patterns[index]}"))
+    return found
+
+
+def train(book: Phrasebook, positives: Sequence[Example], negatives: Sequence[Example], schedule: Schedule) -> ActParser:
+    """A parser for the acts of ``positives`` that finds nothing in the ``negatives``. Needs torch; takes a minute."""
+    lexicon = Lexicon.of(book.keyed, book.details)
+    readings = [lexicon.read(example.text) for example in positives]
+    rules = _learnt_rules(positives, readings, lexicon)
+    kinds = [example.act.kind if example.act.kind in rules.pooled else _label(example.act) for example in positives]
+    labels = ("unclear", *dict.fromkeys(kinds))
+    owners = _owners(readings, positives)
+    features = {gram: index for index, gram in enumerate(owners)}
+    readings += [lexicon.read(example.text) for example in negatives]
+    targets = [labels.index(kind) for kind in kinds] + [0] * len(negatives)
+    phrasings = [example.phrasing for example in (*positives, *negatives)]
+    rows = [_rows(reading, features) for reading in readings]
+    rows += [_rows_without(reading, features, owners, own) for reading, own in zip(readings, phrasings, strict=True)]
+    arrays = _fitted(rows, np.array(targets * 2), len(features), len(labels), schedule)
+    return ActParser(labels, features, lexicon, rules, **arrays)
+
+
+def _label(act: Act) -> str:
+    return f"{act.kind} {act.about}" if act.about else act.kind
+
+
+def _owners(readings: Iterable[Reading], positives: Iterable[Example]) -> dict[str, str | None]:
+    """The one phrasing that has an n-gram, or None if several do."""
+    owners: dict[str, str | None] = {}
+    for reading, example in zip(readings, positives, strict=True):
+        for gram in ngrams(reading):
+            if owners.setdefault(gram, example.phrasing) != example.phrasing:
+                owners[gram] = None
+    return owners
+
+
+def _rows(reading: Reading, features: Mapping[str, int]) -> list[int]:
+    known = [features[gram] for gram in ngrams(reading) if gram in features]
+    return known + [len(features) + unseen for unseen in unseen_counts(reading, features)]
+
+
+def _rows_without(
+    reading: Reading, features: Mapping[str, int], owners: Mapping[str, str | None], own: str | None
+) -> list[int]:
+    """The rows of a reading as if the phrasing that it comes from had been held out."""
+    known = {gram for gram in _tokens_and_ngrams(reading) if gram in features and (own is None or owners[gram] != own)}
+    rows = [features[gram] for gram in ngrams(reading) if gram in known]
+    return rows + [len(features) + unseen for unseen in unseen_counts(reading, known)]
+
+
+def _tokens_and_ngrams(reading: Reading) -> Iterator[str]:
+    yield from reading.tokens
+    yield from ngrams(reading)
+
+
+def _learnt_rules(positives: Sequence[Example], readings: Sequence[Reading], lexicon: Lexicon) -> Rules:
+    by_kind: dict[str, list[tuple[Act, Reading, str]]] = {}
+    for example, reading in zip(positives, readings, strict=True):
+        by_kind.setdefault(example.act.kind, []).append((example.act, reading, example.text))
+    pooled, named = {}, {}
+    for kind, found in by_kind.items():
+        keys = {_said_keys(act, lexicon) for act, _, _ in found}
+        if all(_says(act, reading, lexicon) for act, reading, _ in found):
+            pooled[kind] = frozenset(keys)
+            if all(reading.subjects for _, reading, _ in found):
+                named[kind] = frozenset(str(act.about) for act, _, _ in found)
+    slots: dict[str, set[str]] = {}
+    denied: dict[str, set[str]] = {}
+    priced: dict[str, set[str]] = {}
+    for example, reading in zip(positives, readings, strict=True):
+        label = example.act.kind if example.act.kind in pooled else _label(example.act)
+        slots.setdefault(label, set()).update(slot.name for slot in reading.slots)
+        denied.setdefault(label, set()).update(negations(example.text))
+        if reading.prices:
+            priced.setdefault(label, set()).update(reading.prices)
+    frozen = ({label: frozenset(values) for label, values in sets.items()} for sets in (slots, denied))
+    return Rules(*frozen, pooled, named, {label: frozenset(values) for label, values in priced.items()})
+
+
+def _said_keys(act: Act, lexicon: Lexicon) -> str:
+    """The key that an utterance about this must say: what a product is for, or the thing itself."""
+    detail = lexicon.details.get((act.about or "").lower())
+    return detail["need"] if detail else str(act.about)
+
+
+def _says(act: Act, reading: Reading, lexicon: Lexicon) -> bool:
+    return act.about is not None and any(slot.key == _said_keys(act, lexicon) for slot in reading.slots)
+
+
+def _fitted(
+    rows: Sequence[Sequence[int]], targets: np.ndarray, features: int, labels: int, schedule: Schedule
+) -> dict[str, np.ndarray]:
+    import torch
+
+    torch.manual_seed(schedule.seed)
+    table = torch.nn.EmbeddingBag(features + 3 * _UNSEEN_STEPS, schedule.width, mode="sum")
+    torch.nn.init.normal_(table.weight, std=0.1)
+    bias = torch.nn.Parameter(torch.zeros(schedule.width))
+    output = torch.nn.Linear(schedule.width, labels)
+    parameters = [table.weight, bias, *output.parameters()]
+    steps = schedule.epochs * (len(rows) // schedule.batch)
+    optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, schedule.learning_rate, total_steps=steps)
+    flat = torch.tensor(np.concatenate([np.asarray(row) for row in rows]))
+    lengths = torch.tensor([len(row) for row in rows])
+    starts = torch.cumsum(lengths, 0) - lengths
+    goals = torch.tensor(targets)
+    generator = torch.Generator().manual_seed(schedule.seed)
+    for _ in range(schedule.epochs):
+        order = torch.randperm(len(rows), generator=generator)
+        for batch in order[: len(rows) // schedule.batch * schedule.batch].split(schedule.batch):
+            counts = lengths[batch]
+            offsets = torch.cumsum(counts, 0) - counts
+            places = torch.arange(int(counts.sum())) + torch.repeat_interleave(starts[batch] - offsets, counts)
+            chosen = flat[places]
+            kept = (torch.rand(len(chosen), generator=generator) > schedule.dropout) | (chosen >= features)
+            hidden = table(chosen, offsets, per_sample_weights=kept.float())
+            loss = torch.nn.functional.cross_entropy(output(torch.relu(hidden + bias)), goals[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+    return {
+        "embedding": table.weight.detach().numpy(),
+        "bias": bias.detach().numpy(),
+        "output": output.weight.detach().numpy().T.copy(),
+        "output_bias": output.bias.detach().numpy(),
+    }
