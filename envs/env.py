@@ -174,6 +174,8 @@ class ConversationEnv(gymnasium.Env[Conversation, str], ABC):
     """
 
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012  # Gymnasium's own type
+    observation_space: ConversationSpace
+    action_space: UtteranceSpace
     splits: ClassVar[tuple[str, ...]] = ("train",)
     """The splits this environment has; their scenario keys are disjoint."""
 

@@ -169,13 +169,13 @@ class ConversationVectorEnv(VectorEnv[Observations, Sequence[str], np.ndarray]):
     def _observations(self) -> Observations:
         return tuple(cast(Episode, episode).heard_by("agent") for episode in self._episodes)
 
-    @property
-    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[misc, override]  # as in SyncVectorEnv
+    @property  # type: ignore[misc]  # a tuple that can't be set, as in SyncVectorEnv
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The generator that names each conversation's next seed."""
         return tuple(self._rngs)
 
     @property
-    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]  # as in SyncVectorEnv
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
         """What each of ``np_random`` was last seeded with."""
         return tuple(self._rng_seeds)
 
