@@ -1,0 +1,127 @@
+"""The best possible seller, computed: exact dynamic programming on the information state.
+
+``Knowledge`` holds all that a seller can know, and the program gives the exact distribution of what comes next, so the
+value of every information state and act follows by backward induction over the at most ``horizon`` exchanges. Needs
+and worries are interchangeable to the program, so states that differ only in their names are solved once
+(``Knowledge.key``). Acts that can't help in a state (asking what is known, pitching what is ruled out, greeting again)
+are left out. The prior is that of the training split: every attribute uniform and independent.
+
+One thing is approximated: the buyer's style, which shifts only how readily it tells things, is averaged over instead of
+inferred. ``value`` of a ``Knowledge`` whose style is given plans for a seller that is told the style, which bounds the
+exact optimum from above; ``python -m envs.sales.planner`` prints both, and they lie close together.
+
+The same recursion with horizon 1 and the buyer's satisfaction as reward gives the myopic seller: the best possible one
+for the next turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+from envs.sales.catalogue import BUDGETS, NEEDS, STYLES, WORRIES, Act
+from envs.sales.knowledge import Knowledge, learn
+from envs.sales.program import MAX_DISCOUNTS, Outcome, Profile, respond
+
+HORIZON = 8
+"""Exchanges in a conversation of ``parley/Sales-v0``."""
+_TOLD_BY_STYLE = ("ask_need", "ask_budget", "ask_worry", "pitch", "close")
+
+
+def useful_acts(known: Knowledge) -> list[Act]:
+    """The acts that may help in this state, most ordinary first."""
+    mind, acts = known.mind, []
+    fits = known.fit in ("dear", "basic", "full")
+    if known.need is None:
+        acts.append(Act("ask_need"))
+    if known.fit != "full":
+        tiers = ("basic", "premium") if known.budget is None else (known.best_tier(),)
+        acts += [Act("pitch", known.product(tier)) for tier in tiers]
+        if known.budget is None:
+            acts.append(Act("ask_budget"))
+    if mind.worried and fits:
+        acts.append(Act("reassure", known.candidate_worry()))
+        if known.worry is None:
+            acts.append(Act("ask_worry"))
+    if fits:
+        acts.append(Act("close"))
+    if mind.discounts < MAX_DISCOUNTS:
+        acts.append(Act("discount"))
+    if not mind.chatted:
+        acts.append(Act("small_talk"))
+    if not mind.greeted and mind.spent == 0:
+        acts.append(Act("greet"))
+    return acts
+
+
+def possible_outcomes(known: Knowledge, act: Act) -> Iterator[tuple[float, Outcome]]:
+    """Everything that may follow ``act``, given what is known, with its probability."""
+    needs = _cases(known.need, known.candidate_need(), NEEDS, known.not_needs) if act.kind == "pitch" else [(1.0, None)]
+    unknown_budget = act.kind in ("pitch", "ask_budget") and known.budget is None
+    budgets = [(0.5, b) for b in BUDGETS] if unknown_budget else [(1.0, known.budget or BUDGETS[0])]
+    worried = act.kind == "reassure"
+    worries = _cases(known.worry, known.candidate_worry(), WORRIES, known.not_worries) if worried else [(1.0, None)]
+    styles = STYLES[:3] if known.style is None and act.kind in _TOLD_BY_STYLE else (known.style or STYLES[1],)
+    share = 1.0 / (len(known.patience) * len(styles))
+    for p_need, need in needs:
+        for p_budget, budget in budgets:
+            for p_worry, worry in worries:
+                for patience, style in product(known.patience, styles):
+                    profile = Profile(
+                        need or known.candidate_need(), budget, worry or known.candidate_worry(),
+                        patience, style, known.idle,
+                    )  # fmt: skip
+                    for outcome in respond(profile, known.mind, act):
+                        yield p_need * p_budget * p_worry * share * outcome.probability, outcome
+
+
+def _cases(known: str | None, candidate: str, values: tuple[str, ...], ruled_out: frozenset[str]) -> list[tuple[float, str]]:
+    """The candidate is right, or (standing for all the others) another value is."""
+    if known is not None:
+        return [(1.0, known)]
+    others = [value for value in values if value not in ruled_out and value != candidate]
+    p = 1.0 / (1 + len(others))
+    return [(p, candidate), (1 - p, others[0])] if others else [(1.0, candidate)]
+
+
+class Planner:
+    """Values of information states and acts under optimal play, solved when first asked for."""
+
+    def __init__(self, horizon: int = HORIZON):
+        self.horizon = horizon
+        self._values: dict[tuple[object, ...], float] = {}
+
+    def value(self, known: Knowledge) -> float:
+        """Expected reward (price paid over list price) from here on under optimal play."""
+        if known.mind.outcome != "open" or known.exchanges >= self.horizon:
+            return 0.0
+        key = known.key
+        if key not in self._values:
+            self._values[key] = max(self.act_value(known, act) for act in useful_acts(known))
+        return self._values[key]
+
+    def act_value(self, known: Knowledge, act: Act) -> float:
+        """Expected reward of ``act`` now and optimal play afterwards."""
+        by_moves: dict[tuple[Act, ...], list[float]] = {}
+        for probability, outcome in possible_outcomes(known, act):
+            gain = outcome.mind.price_share if outcome.mind.outcome == "bought" else 0.0
+            entry = by_moves.setdefault(outcome.moves, [0.0, gain])
+            entry[0] += probability
+        return sum(
+            p * (gain if moves[0].kind in ("buy", "leave") else self.value(learn(known, act, moves)))
+            for moves, (p, gain) in by_moves.items()
+        )
+
+    def best(self, known: Knowledge) -> Act:
+        """An act of greatest value; the first of equals in the order of ``useful_acts``."""
+        return max(useful_acts(known), key=lambda act: self.act_value(known, act))
+
+    @property
+    def states(self) -> int:
+        """Information states solved so far, up to renaming."""
+        return len(self._values)
+
+
+def pleasure(known: Knowledge, act: Act) -> float:
+    """Expected satisfaction of the buyer with the next exchange: all that the myopic seller looks at."""
+    return sum(probability * outcome.satisfaction for probability, outcome in possible_outcomes(known, act))

@@ -1,0 +1,96 @@
+"""Sellers as rules: which act to do, given what is known. The yardsticks of ``parley/Sales-v0``.
+
+- ``random``: any act. The floor of all.
+- ``behaviour``: a sloppy seller that makes the logged data: asks sometimes, guesses often, gives discounts away, asks
+  to buy too soon, and does something at random a quarter of the time.
+- ``myopic``: the best possible seller for the buyer's satisfaction with the next exchange alone.
+- ``expert``: asks, pitches, asks what worries, reassures, closes.
+- ``optimum``: acts by dynamic programming on the information state (``envs.sales.planner``).
+
+Words and hearing are elsewhere: ``agents.scripted`` makes agents of these rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from envs.sales.catalogue import CATALOGUE, SELLER_ACTS, WORRIES, Act
+from envs.sales.knowledge import Knowledge
+from envs.sales.planner import Planner, pleasure, useful_acts
+from envs.sales.program import MAX_DISCOUNTS
+
+Rule = Callable[[Knowledge, np.random.Generator], Act]
+NOISE = 0.25
+"""Share of the behaviour seller's acts that are random."""
+
+
+def random(known: Knowledge, rng: np.random.Generator) -> Act:
+    """Any act at all."""
+    return SELLER_ACTS[int(rng.integers(len(SELLER_ACTS)))]
+
+
+def myopic(known: Knowledge, rng: np.random.Generator) -> Act:
+    """What pleases the buyer most, now."""
+    return max(useful_acts(known), key=lambda act: pleasure(known, act))
+
+
+def expert(known: Knowledge, rng: np.random.Generator) -> Act:
+    """Ask for the need, pitch (the basic tier first), ask for the worry if there is time, reassure, close."""
+    patience_left = min(known.patience) - known.mind.spent
+    if known.fit in ("none", "wrong") and known.need is None and known.exchanges < 2:
+        return Act("ask_need")
+    if known.fit != "full":
+        return Act("pitch", known.product(known.best_tier()))
+    if not known.mind.worried or patience_left <= 1:
+        return Act("close")
+    if known.worry is None and patience_left >= 3 and not known.not_worries:
+        return Act("ask_worry")
+    return Act("reassure", known.candidate_worry())
+
+
+def behaviour(known: Knowledge, rng: np.random.Generator) -> Act:
+    """A sloppy seller; see the module's docstring."""
+    if rng.random() < NOISE:
+        return SELLER_ACTS[int(rng.integers(len(SELLER_ACTS) - 1))]  # all but goodbye
+    u, discounts_left = rng.random(), known.mind.discounts < MAX_DISCOUNTS
+    if known.exchanges == 0 and u < 0.5:
+        return Act("greet") if rng.random() < 0.5 else Act("small_talk")
+    if known.need is None:
+        any_product = CATALOGUE[int(rng.integers(len(CATALOGUE)))].name
+        return Act("ask_need") if u < 0.55 else Act("ask_budget") if u < 0.65 else Act("pitch", any_product)
+    if known.fit != "full":
+        return _behaviour_pitch(known, u, rng)
+    if known.mind.worried:
+        if known.worry is not None and u < 0.5:
+            return Act("reassure", known.worry)
+        if u < 0.4:
+            return Act("ask_worry") if u < 0.2 else Act("reassure", WORRIES[int(rng.integers(len(WORRIES)))])
+        return Act("discount") if u < 0.6 and discounts_left else Act("close")
+    return Act("discount") if u < 0.25 and discounts_left else Act("close")
+
+
+def _behaviour_pitch(known: Knowledge, u: float, rng: np.random.Generator) -> Act:
+    if known.budget is None and u < 0.2:
+        return Act("ask_budget")
+    if known.fit in ("dear", "basic") and u < 0.4:
+        return Act("discount")
+    knows = known.budget is not None and u < 0.75
+    tier = known.best_tier() if knows else ("basic", "premium")[int(rng.integers(2))]
+    return Act("pitch", known.product(tier))
+
+
+def optimum() -> Rule:
+    """The optimal rule, which solves states as it meets them."""
+    planner = Planner()
+    return lambda known, rng: planner.best(known)
+
+
+RULES: dict[str, Callable[[], Rule]] = {
+    "random": lambda: random,
+    "behaviour": lambda: behaviour,
+    "myopic": lambda: myopic,
+    "expert": lambda: expert,
+    "optimum": optimum,
+}
