@@ -68,6 +68,7 @@ class Practice:
     on_conversation: Callable[[Trajectory], None] | None = None
     spent: Spent = field(default_factory=Spent)
     iteration: int = 0
+    finished: bool = False
     _logged: list[Trajectory] | None = None
 
     @property
@@ -83,7 +84,12 @@ class Practice:
 
     @property
     def exhausted(self) -> bool:
-        return self.remaining <= 0
+        """Whether there is nothing left to take: the budget is spent, or the agent said that it is done."""
+        return self.finished or self.remaining <= 0
+
+    def finish(self) -> None:
+        """The agent has learnt all it can and leaves the rest of its budget, as one that learns from logged data does."""
+        self.finished = True
 
     def converse(self, agent: Agent, n: int | None = None) -> list[Trajectory]:
         """``n`` conversations of ``agent`` with new training scenarios (default: one iteration's share, or what is left).
@@ -122,9 +128,9 @@ class Practice:
 
     def state(self) -> dict[str, int]:
         """What a checkpoint keeps of the meter."""
-        return {**asdict(self.spent), "iteration": self.iteration}
+        return {**asdict(self.spent), "iteration": self.iteration, "finished": self.finished}
 
     def restore(self, state: dict[str, int]) -> None:
         """Continue the meter where ``state`` left it."""
-        self.iteration = state["iteration"]
+        self.iteration, self.finished = state["iteration"], bool(state["finished"])
         self.spent = Spent(**{f.name: state[f.name] for f in fields(Spent)})
