@@ -1,1 +1,1 @@
-"""placeholder"""
+"""The experiment: who meets whom, for how long, counted how."""

@@ -1,1 +1,1 @@
-"""placeholder"""
+"""What came out, as plain numbers and words: records, statistics, leaderboard. Imports no other package of ours."""

@@ -1,0 +1,305 @@
+"""From configuration to objects: names, environments, users, agents, practice.
+
+The constructor is the schema: a YAML file names a class (``_target_``) and sets values, and every value is checked
+against the constructor's signature before anything is built. ``conf/env/NAME.yaml`` holds the environment's values and
+beside them what the runner needs to know of it, ``RUNNER_KEYS``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import random
+import re
+import shlex
+import sys
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from agents.agent import Agent
+from agents.practice import Budget, Practice
+from benchmarks.progress import RunError
+from envs.env import ConversationEnv
+from envs.trajectory import Trajectory
+from envs.users import UserSimulator
+
+RUNNER_KEYS = ("users", "behaviour", "start", "evaluation", "references")
+"""Keys of ``conf/env/NAME.yaml`` that are not the environment's own arguments:
+
+- ``users``: name → who can be talked with. The first is the default; all are evaluated.
+- ``behaviour``: the agent that speaks in the logged data. Optional.
+- ``start``: folder of the starting model, for agents to refer to as ``${env.start}``. Optional.
+- ``evaluation``: ``{split: …, also: […]}``. Optional; all splits but ``train``, or ``train`` if there is no other.
+- ``references``: ``{start: AGENT, optimum: AGENT}``, whose mean returns are score 0 and score 1. Optional.
+"""
+IDENTITY = ("agent", "env", "user", "budget", "seed")
+"""What a run is named by."""
+HOW_NOT_WHAT = ("resume", "threads", "results")
+"""Keys that change how a run is done, not what it is; configurations that differ in these alone are the same run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """When the learning curve is taken, and on how many scenarios."""
+
+    every: int
+    scenarios: int
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run as configured: its names, its values, and how to build what it needs."""
+
+    agent: str
+    env: str
+    user: str
+    budget: str
+    seed: int
+    config: dict[str, Any]
+    """Resolved, plain."""
+    overrides: tuple[str, ...]
+    command: str
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Experiment:
+        """Read and check a composed configuration. Raises ``RunError`` naming what is wrong with it."""
+        hydra = HydraConfig.get()
+        names = {group: str(hydra.runtime.choices[group]).replace("/", "-") for group in ("agent", "env", "budget")}
+        values = _resolve(config)
+        users = values["env"].get("users") or {}
+        if not users:
+            raise RunError(f"conf/env/{names['env']}.yaml names no users; add `users: {{NAME: {{_target_: …}}}}`.")
+        user = values["user"] or next(iter(users))
+        _choose("user", user, users, f"the users of env={names['env']}")
+        values["user"] = user
+        _choose("resume", values["resume"], ("auto", "never"), "the ways to resume")
+        for key in ("seed", "threads"):
+            _check_value(key, values[key], int)
+        if not 0 <= values["seed"] < 4096:
+            raise RunError(f"seed={values['seed']} is outside 0…4095; choose one inside.")
+        _check_budget(values["budget"])
+        folders = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
+        options = [f"--config-dir={folder}" for folder in folders]
+        overrides = tuple(hydra.overrides.task)
+        command = shlex.join(["python", "-m", "benchmarks.run", *options, *overrides])
+        return cls(**names, user=user, seed=values["seed"], config=values, overrides=overrides, command=command)
+
+    @cached_property
+    def variant(self) -> list[str]:
+        """The overrides that are not in the run's name, sorted; empty for the standard settings."""
+        last = {override.split("=", 1)[0].lstrip("+~"): override for override in self.overrides}
+        return sorted(override for key, override in last.items() if key not in (*IDENTITY, *HOW_NOT_WHAT))
+
+    @property
+    def folder(self) -> Path:
+        """results/env/user/agent/budget/seedK, with a hash of the variant if there is one."""
+        suffix = "-" + hashlib.sha256("\n".join(self.variant).encode()).hexdigest()[:8] if self.variant else ""
+        name = f"seed{self.seed}{suffix}"
+        return Path(self.config["results"]) / self.env / self.user / self.agent / self.budget / name
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The configuration without what changes only how the run is done."""
+        return {key: value for key, value in self.config.items() if key not in HOW_NOT_WHAT}
+
+    @property
+    def users(self) -> list[str]:
+        """Everyone the agent is evaluated with, the training user first."""
+        return [self.user, *(name for name in self.config["env"]["users"] if name != self.user)]
+
+    @cached_property
+    def splits(self) -> list[str]:
+        """The splits that are evaluated, the main one first."""
+        evaluation = self.config["env"].get("evaluation")
+        have = tuple(get_object(self.config["env"]["_target_"]).splits)
+        if not evaluation:
+            return [split for split in have if split != "train"] or ["train"]
+        chosen = [evaluation["split"], *(evaluation.get("also") or ())]
+        for split in chosen:
+            _choose("env.evaluation", split, have, f"the splits of env={self.env}")
+        return chosen
+
+    @property
+    def scenarios(self) -> int:
+        """How many scenarios of each split are evaluated."""
+        return int(self.config["budget"]["scenarios"])
+
+    @property
+    def curve(self) -> Curve:
+        return Curve(**self.config["budget"]["curve"])
+
+    def build_user(self, name: str) -> UserSimulator:
+        return _build(self.config["env"]["users"][name], f"env.users.{name}")
+
+    def build_env(self, user: UserSimulator, split: str) -> ConversationEnv:
+        """The environment with this user and split; everything else as its YAML says."""
+        node = {key: value for key, value in self.config["env"].items() if key not in RUNNER_KEYS}
+        return _build(node, "env", user=user, split=split)
+
+    def build_agent(self) -> Agent:
+        """The agent, with the libraries it imports seeded before it draws its first weights."""
+        _check_node(self.config["agent"], "agent")
+        seed_libraries(self.seed, 0)
+        return _build(self.config["agent"], "agent")
+
+    def build_practice(self, user: UserSimulator, on_conversation: Callable[[Trajectory], Any]) -> Practice:
+        """Metered access to the training split with the training user."""
+        env = self.build_env(user, "train")
+        behaviour = self.config["env"].get("behaviour")
+        speaker = _build(behaviour, "env.behaviour") if behaviour else None
+        budget = Budget(**{field.name: self.config["budget"][field.name] for field in fields(Budget)})
+        return Practice(env, budget, self.seed, speaker, on_conversation)
+
+
+def use_threads(count: int) -> None:
+    """Let the numeric libraries use ``count`` threads; those already imported keep theirs, but torch is told."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(count)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(count)
+
+
+def seed_libraries(seed: int, iteration: int) -> None:
+    """Seed the global generators that library code may draw from, so that a resumed iteration draws the same.
+
+    Torch is seeded where something has imported it; agents that use it import it with their module.
+    """
+    drawn = int(np.random.SeedSequence((seed, iteration)).generate_state(1)[0])
+    random.seed(drawn)
+    np.random.seed(drawn)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(drawn)
+
+
+def _resolve(config: DictConfig) -> dict[str, Any]:
+    try:
+        return typing.cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    except OmegaConfBaseException as error:
+        where = getattr(error, "full_key", None) or "the configuration"
+        raise RunError(f"{where} can't be read: {str(error).splitlines()[0]}. Set it on the command line.") from error
+
+
+def _choose(key: str, value: Any, choices: Collection[Any], what: str) -> None:
+    if value not in choices:
+        raise RunError(f"{key}={value} is none of {what}; choose one of {', '.join(map(str, choices))}.")
+
+
+def _check_budget(budget: dict[str, Any]) -> None:
+    hints = {**{field.name: int for field in fields(Budget)}, "scenarios": int, "curve": dict}
+    _check_mapping(budget, hints, hints, "budget")
+    hints = typing.get_type_hints(Curve)
+    _check_mapping(budget["curve"], hints, hints, "budget.curve")
+    for key in ("per_iteration", "scenarios"):
+        if budget[key] < 1:
+            raise RunError(f"budget.{key}={budget[key]}; give at least 1.")
+
+
+# ---- building an object from its node -----------------------------------------------------------------------------
+
+
+def _build(node: Mapping[str, Any], where: str, **given: Any) -> Any:
+    """The object that ``node`` describes, or a ``RunError`` that says in one sentence why it can't be built."""
+    _check_node(node, where, given)
+    try:
+        return instantiate({**node, "_partial_": True, "_convert_": "all"})(**given)
+    except InstantiationException as error:
+        raise RunError(f"{where} can't be built: {error.__cause__ or error}") from error
+    except (ValueError, TypeError, LookupError, OSError, ImportError) as error:
+        said = str(error) if not isinstance(error, KeyError) else repr(error)
+        raise RunError(f"{where} ({node['_target_']}) can't be built: {said}") from error
+
+
+def _check_node(node: Any, where: str, given: Collection[str] = ()) -> None:
+    """Check every ``_target_`` in ``node`` against its signature, from the outside in."""
+    if isinstance(node, list):
+        for i, item in enumerate(node):
+            _check_node(item, f"{where}.{i}")
+    if not isinstance(node, Mapping):
+        return
+    if "_target_" in node:
+        target = _find(node["_target_"], where)
+        hints, required = _signature(target)
+        values = {key: value for key, value in node.items() if not (key.startswith("_") and key.endswith("_"))}
+        if hints is not None:
+            _check_mapping(values, hints, [key for key in required if key not in given], where)
+    for key, value in node.items():
+        _check_node(value, f"{where}.{key}")
+
+
+def _find(target: str, where: str) -> Any:
+    try:
+        return get_object(target)
+    except Exception as error:
+        cause = error.__cause__ or error
+        raise RunError(f"{where}._target_={target} can't be imported: {cause}") from error
+
+
+def _signature(target: Any) -> tuple[dict[str, Any] | None, list[str]]:
+    """The type of each argument and the names without a default; None for the types when any keyword is taken."""
+    parameters = list(inspect.signature(target).parameters.values())
+    required = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    try:
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except NameError:  # a type imported for checkers only
+        hints = {}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None, required
+    return {p.name: hints.get(p.name, Any) for p in parameters}, required
+
+
+def _check_mapping(values: Any, hints: Mapping[str, Any], required: Collection[str], where: str) -> None:
+    if not isinstance(values, Mapping):
+        raise RunError(f"{where}={values!r} is no group of values; it takes {', '.join(hints)}.")
+    if unknown := [key for key in values if key not in hints]:
+        raise RunError(f"{where}.{unknown[0]} is not known; {where} takes {', '.join(hints)}.")
+    if missing := [key for key in required if key not in values]:
+        raise RunError(f"{where}.{missing[0]} is missing; add +{where}.{missing[0]}=… to the command line.")
+    for key, value in values.items():
+        _check_value(f"{where}.{key}", value, hints[key])
+
+
+def _check_value(key: str, value: Any, hint: Any) -> None:
+    if not _fits(value, hint):
+        kind = re.sub(r"[\w.]+\.", "", _name(hint))
+        raise RunError(f"{key}={value!r} is of the wrong type: it takes {kind}.")
+
+
+def _name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a YAML value can stand for an argument of type ``hint``; True for types that YAML does not know."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(value, Mapping) and "_target_" in value:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is Literal:
+        return value in arguments
+    if hint in (None, type(None)):
+        return value is None
+    if hint is bool:
+        return isinstance(value, bool)
+    if hint in (int, float):
+        return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
+    if hint in (str, Path):
+        return isinstance(value, str)
+    if (origin or hint) in (list, tuple, Sequence):
+        return isinstance(value, list)
+    if (origin or hint) in (dict, Mapping):
+        return isinstance(value, Mapping)
+    return True

@@ -1,0 +1,101 @@
+"""The examination: the same fixed scenarios for every agent, with every user, on every split.
+
+Scenario seeds are 0, 1, …; the learning curve has seeds of its own, so that whoever tunes by the curve does not tune on
+what is reported. Agents speak as they were trained, sampling (``explore=True``).
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from agents.agent import Agent
+from agents.practice import Practice
+from agents.rollout import rollout
+from benchmarks.build import Experiment
+from benchmarks.checkpoint import RunFolder
+from benchmarks.progress import RunError, bar
+from envs.env import ConversationEnv
+from envs.trajectory import Trajectory, read_jsonl, write_jsonl
+from envs.users import UserSimulator
+from results.record import CurvePoint, Evaluation
+
+CURVE_SEEDS = range(1 << 31, 1 << 32)
+"""Scenarios of the learning curve: above the final evaluation's, below those of practice."""
+_CHUNK = 250
+"""Conversations between two savings. A constant, so that a resumed evaluation has the same batches."""
+
+
+def evaluate(agent: Agent, experiment: Experiment, user: UserSimulator, folder: RunFolder) -> list[Evaluation]:
+    """Let ``agent`` converse with every user on every split; what an earlier process finished is read back.
+
+    ``user`` is the training user, already built.
+    """
+    folder.trajectories.mkdir(exist_ok=True)
+    seeds, evaluations = range(experiment.scenarios), []
+    for name in experiment.users:
+        one = user if name == experiment.user else experiment.build_user(name)
+        for split in experiment.splits:
+            env = experiment.build_env(one, split)
+            trajectories = _conversations(agent, env, seeds, folder.trajectories / f"{name}-{split}.jsonl")
+            evaluations.append(summarise(name, split, trajectories))
+    return evaluations
+
+
+def _conversations(agent: Agent, env: ConversationEnv, seeds: Sequence[int], path: Path) -> list[Trajectory]:
+    """One conversation per seed, kept in ``path``; until that is whole, in chunks beside it."""
+    if not path.exists():
+        parts = path.with_suffix(".parts")
+        parts.mkdir(exist_ok=True)
+        with bar(f"evaluation {path.stem}", len(seeds)) as progress:
+            for first in range(0, len(seeds), _CHUNK):
+                part, chunk = parts / f"{first:06d}.jsonl", seeds[first : first + _CHUNK]
+                if not part.exists():
+                    write_jsonl(part, rollout(agent, env, chunk))
+                progress.update(len(chunk))
+        write_jsonl(path, (t for part in sorted(parts.glob("[0-9]*.jsonl")) for t in read_jsonl(part)))
+        shutil.rmtree(parts)
+    try:
+        trajectories = list(read_jsonl(path))
+    except ValueError as error:
+        raise RunError(f"{error}. Move that file away; the same command makes it again.") from error
+    if [t.seed for t in trajectories] != list(seeds):
+        raise RunError(f"{path} is not complete. Move it away; the same command makes it again.")
+    return trajectories
+
+
+def summarise(user: str, split: str, trajectories: Sequence[Trajectory]) -> Evaluation:
+    """The numbers of one user and split, unscored conversations as null."""
+    return Evaluation(
+        user=user,
+        split=split,
+        seeds=[t.seed for t in trajectories],
+        keys=[t.key for t in trajectories],
+        returns=[t.returns() if t.judged else None for t in trajectories],
+        successes=[bool(t.success) if t.judged else None for t in trajectories],
+        mean_exchanges=sum(t.exchanges for t in trajectories) / len(trajectories),
+        unscored=sum(not t.judged for t in trajectories),
+    )
+
+
+def examine(agent: Agent, experiment: Experiment, user: UserSimulator, practice: Practice) -> dict[str, Any] | None:
+    """The agent as it is now on the learning curve's scenarios, a ``CurvePoint`` in plain values; None if not due."""
+    every, scenarios = experiment.curve.every, experiment.curve.scenarios
+    if every == 0 or (practice.iteration % every and not practice.exhausted):
+        return None
+    env = experiment.build_env(user, experiment.splits[0])
+    trajectories = rollout(agent, env, CURVE_SEEDS[:scenarios])
+    scored = [t for t in trajectories if t.judged]
+    return asdict(
+        CurvePoint(
+            iteration=practice.iteration,
+            conversations=practice.spent.conversations,
+            mean_return=math.fsum(t.returns() for t in scored) / len(scored) if scored else None,
+            success_rate=sum(bool(t.success) for t in scored) / len(scored) if scored else None,
+            unscored=len(trajectories) - len(scored),
+        )
+    )

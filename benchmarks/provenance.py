@@ -1,0 +1,96 @@
+"""Where a record comes from: source version, library versions, machine, time."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from agents.agent import Agent
+from agents.practice import Practice
+from benchmarks.build import Experiment
+from benchmarks.checkpoint import Journal
+from results.record import CurvePoint, Evaluation, Record, Seconds, Spending
+
+_ROOT = Path(__file__).parents[1]
+_SOURCES = ("envs", "agents", "benchmarks", "results/*.py", "conf", "pyproject.toml")
+_LIBRARIES = ("parley-gym", "numpy", "gymnasium", "torch", "transformers", "trl")
+
+
+class Clock:
+    """Books the time since the last booking under a name."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def book(self, seconds: dict[str, float], part: str) -> None:
+        wall, cpu = time.perf_counter(), time.process_time()
+        seconds[part] += wall - self._wall
+        seconds["cpu"] += cpu - self._cpu
+        self._wall, self._cpu = wall, cpu
+
+
+def commit() -> str | None:
+    """The git commit of the source, or None outside a repository."""
+    return _git("rev-parse", "HEAD")
+
+
+def dirty() -> bool | None:
+    """Whether code or configuration differs from the commit; None outside a repository."""
+    changes = _git("status", "--porcelain", "--", *_SOURCES)
+    return None if changes is None else bool(changes)
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def versions() -> dict[str, str | None]:
+    """Python's and the libraries' versions, read from their metadata: nothing is imported for it."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def make_record(
+    experiment: Experiment, agent: Agent, practice: Practice, journal: Journal, evaluations: Sequence[Evaluation]
+) -> Record:
+    """Everything about a finished run."""
+    now = commit()
+    return Record(
+        agent=experiment.agent,
+        env=experiment.env,
+        user=experiment.user,
+        budget=experiment.budget,
+        seed=experiment.seed,
+        variant=experiment.variant,
+        learns=agent.learns,
+        references=dict(experiment.config["env"].get("references") or {}),
+        config=experiment.identity,
+        overrides=list(experiment.overrides),
+        command=experiment.command,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=now,
+        dirty=dirty(),
+        earlier_commits=[name for name in dict.fromkeys(journal.commits) if name != now],
+        versions=versions(),
+        platform=f"{platform.platform()}, {platform.machine()}",
+        evaluations=list(evaluations),
+        spent=Spending(**asdict(practice.spent)),
+        seconds=Seconds(**journal.seconds),
+        metrics=journal.rows[-1]["agent"] if journal.rows else {},
+        curve=[CurvePoint(**row["evaluation"]) for row in journal.rows if row["evaluation"]],
+    )

@@ -1,0 +1,142 @@
+"""Means, scores and their intervals, as pure functions on arrays.
+
+A run's evaluation is a vector of returns over scenarios; several runs (training seeds) of one agent stack to a matrix
+``[seeds, scenarios]``, NaN where a conversation ended unscored. Two kinds of noise are resampled: training seeds, and
+scenarios. Scenarios with one key have equal facts, so they are resampled together, as a cluster (Miller 2024, arXiv
+2411.00640); the episodes ride with their cluster, because drawing them anew inside it would count their noise twice
+(Field and Welsh 2007). Scenarios are common to all agents, so scores and differences resample them jointly.
+
+Intervals are percentile intervals. With few training seeds they are too narrow: with one, they speak of scenarios only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+REPLICATES = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number and its 95% bootstrap interval; all three NaN when nothing was scored."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def matrix(rows: Sequence[Sequence[float | bool | None]]) -> Floats:
+    """Returns or successes of several runs as ``[seeds, scenarios]``; null becomes NaN."""
+    return np.array([[np.nan if value is None else float(value) for value in row] for row in rows], dtype=np.float64)
+
+
+def scenario_weights(clusters: Sequence[str], replicates: int, rng: np.random.Generator) -> Floats:
+    """How often each scenario is drawn in each replicate, ``[replicates, scenarios]``: whole clusters with replacement.
+
+    A scenario without a key (``""``) is a cluster of its own.
+    """
+    names = [name or f"\0{i}" for i, name in enumerate(clusters)]
+    _, member_of = np.unique(names, return_inverse=True)
+    count = int(member_of.max()) + 1
+    drawn = rng.multinomial(count, np.full(count, 1 / count), size=replicates)
+    return drawn[:, member_of].astype(np.float64)
+
+
+def seed_weights(seeds: int, replicates: int, rng: np.random.Generator) -> Floats:
+    """How often each training seed is drawn in each replicate, ``[replicates, seeds]``; a single seed always once."""
+    return rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=replicates).astype(np.float64)
+
+
+def mean(values: Floats) -> float:
+    """The mean over everything scored in ``[seeds, scenarios]``; NaN if nothing was."""
+    scored = np.isfinite(values)
+    return float(values[scored].mean()) if scored.any() else float("nan")
+
+
+def resampled_means(values: Floats, scenarios: Floats, rng: np.random.Generator) -> Floats:
+    """The mean in each replicate, ``[replicates]``: training seeds drawn here, scenarios as ``scenarios`` weighs them.
+
+    ``values`` is ``[seeds, scenarios]``. Handing the same ``scenarios`` to two agents pairs them.
+    """
+    scored = np.isfinite(values)
+    by_seed = seed_weights(len(values), len(scenarios), rng)
+    total = (by_seed * (scenarios @ np.where(scored, values, 0.0).T)).sum(axis=1)
+    weight = (by_seed * (scenarios @ scored.T.astype(np.float64))).sum(axis=1)
+    return np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
+
+
+def interval(value: float, replicates: Floats) -> Estimate:
+    """``value`` with the central 95% of its replicates; replicates that are not finite are left out."""
+    finite = replicates[np.isfinite(replicates)]
+    if not np.isfinite(value) or finite.size == 0:
+        return Estimate(float("nan"), float("nan"), float("nan"))
+    low, high = np.quantile(finite, [0.025, 0.975])
+    return Estimate(value, float(low), float(high))
+
+
+def mean_interval(
+    values: Floats, clusters: Sequence[str], rng: np.random.Generator, replicates: int = REPLICATES
+) -> Estimate:
+    """Mean of ``[seeds, scenarios]``, with an interval over training seeds (if several) and scenario clusters."""
+    weights = scenario_weights(clusters, replicates, rng)
+    return interval(mean(values), resampled_means(values, weights, rng))
+
+
+def difference_interval(
+    first: Floats, second: Floats, clusters: Sequence[str], rng: np.random.Generator, replicates: int = REPLICATES
+) -> Estimate:
+    """Mean of ``first`` minus mean of ``second``, paired by resampling scenarios for both alike."""
+    weights = scenario_weights(clusters, replicates, rng)
+    difference = resampled_means(first, weights, rng) - resampled_means(second, weights, rng)
+    return interval(mean(first) - mean(second), difference)
+
+
+def score_interval(
+    values: Floats,
+    start: Floats,
+    optimum: Floats,
+    clusters: Sequence[str],
+    rng: np.random.Generator,
+    replicates: int = REPLICATES,
+) -> Estimate:
+    """(mean - start) / (optimum - start), all three on the same resampled scenarios.
+
+    Outside [0, 1] for agents below the start or above the optimum; NaN when start and optimum are equal.
+    """
+    weights = scenario_weights(clusters, replicates, rng)
+    low = resampled_means(start, weights, rng)
+    point = _ratio(np.array([mean(values) - mean(start)]), np.array([mean(optimum) - mean(start)]))
+    replicated = _ratio(
+        resampled_means(values, weights, rng) - low,
+        resampled_means(optimum, weights, rng) - low,
+    )
+    return interval(float(point[0]), replicated)
+
+
+def _ratio(above: Floats, span: Floats) -> Floats:
+    return np.divide(above, span, out=np.full_like(above, np.nan), where=span != 0)
+
+
+def iqm(scores: Floats) -> float:
+    """Interquartile mean over every entry: the mean without the lowest and the highest ⌊n/4⌋ (Agarwal et al. 2021)."""
+    ordered = np.sort(scores, axis=None)
+    cut = ordered.size // 4
+    return float(ordered[cut : ordered.size - cut].mean())
+
+
+def iqm_interval(scores: Floats, rng: np.random.Generator, replicates: int = REPLICATES) -> Estimate:
+    """IQM of ``[runs, environments]``, runs resampled within each environment (rliable's stratified bootstrap)."""
+    runs, environments = scores.shape
+    picks = rng.integers(runs, size=(replicates, runs, environments))
+    drawn = np.sort(scores[picks, np.arange(environments)].reshape(replicates, -1), axis=1)
+    cut = scores.size // 4
+    return interval(iqm(scores), drawn[:, cut : scores.size - cut].mean(axis=1))
