@@ -237,6 +237,8 @@ def _play(env: ConversationEnv, seeds: Sequence[int], script: Script) -> list[li
     live = {index: env.begin(seed) for index, seed in enumerate(seeds)}
     played: list[list[Advance]] = [[] for _ in seeds]
     for exchange in range(env.max_exchanges):
+        if not live:
+            break
         utterances = [script(seeds[index], exchange) for index in live]
         for index, advance in zip(list(live), env.advance(list(live.values()), utterances), strict=True):
             played[index].append(advance)
