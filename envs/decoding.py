@@ -33,6 +33,8 @@ _COMPACT_BELOW = 0.85
 """Finished rows are put aside once at most this share of the batch still speaks."""
 _LARGEST_FUSED = 100_000_000
 """Parameters up to which the hand-written pass is used: it holds a second, fused copy of the weights."""
+_GROUP = 64
+"""Rows prefilled together, of similar suffix lengths: little padding, and a working set that stays in cache."""
 _LARGEST_SCORES = 1 << 24
 """Attention scores computed at once while prefilling; longer suffixes go in pieces."""
 
@@ -408,7 +410,7 @@ class _LlamaRows:
         model = self._model.model
         self._layers = [self._fuse_layer(layer) for layer in model.layers]
         self._embedding = model.embed_tokens.weight
-        head = self._model.lm_head.weight * model.norm.weight
+        head = self._model.lm_head.weight * model.norm.weight * self._model.config.hidden_size**0.5
         self._vocabulary = len(head)
         self._head = F.pad(head, (0, 0, 0, -len(head) % _BLOCK))  # [V padded, hidden]
         positions = torch.arange(self._model.config.max_position_embeddings, device=head.device)
@@ -417,14 +419,15 @@ class _LlamaRows:
 
     def _fuse_layer(self, layer: torch.nn.Module) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
+        root = self._model.config.hidden_size**0.5  # what _normalized leaves out
         queries = attention.q_proj.weight * attention.scaling
         turned = torch.cat((queries, attention.k_proj.weight)).view(-1, 2, self._dim // 2, queries.shape[1])
         quarter = torch.stack((-turned[:, 1], turned[:, 0]), 1)  # Llama's rotate_half, done to the weights
         wide = torch.cat((turned.flatten(0, 2), quarter.flatten(0, 2), attention.v_proj.weight))
         return _Layer(
-            attention_in=wide * layer.input_layernorm.weight,
+            attention_in=wide * layer.input_layernorm.weight * root,
             attention_out=attention.o_proj.weight.clone(),
-            mlp_in=torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)) * layer.post_attention_layernorm.weight,
+            mlp_in=torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)) * layer.post_attention_layernorm.weight * root,
             mlp_out=mlp.down_proj.weight.clone(),
         )
 
@@ -465,65 +468,86 @@ class _LlamaRows:
 
     def feed(self, suffixes: Sequence[Sequence[int]]) -> None:
         counts = np.array([len(suffix) for suffix in suffixes])
-        tokens = np.concatenate([np.asarray(suffix, dtype=np.int64) for suffix in suffixes])
-        slots = np.repeat(np.arange(len(suffixes)), counts)
-        columns = np.arange(len(tokens)) - np.repeat(counts.cumsum() - counts, counts)
-        positions = self._length[slots] + columns
-        reach = int(positions.max()) + 1
-        width = max(1, _LARGEST_SCORES // (len(suffixes) * self._heads * reach))
-        last = torch.zeros(len(suffixes), self._head.shape[1], device=self._head.device)
-        for start in range(0, int(counts.max()), width):
-            piece = np.flatnonzero((columns >= start) & (columns < start + width))
-            hidden = self._forward(tokens[piece], slots[piece], positions[piece], columns[piece] - start, len(suffixes))
-            ends = columns[piece] + 1 == counts[slots[piece]]
-            last[torch.from_numpy(slots[piece][ends])] = hidden[torch.from_numpy(ends)]
+        last = torch.empty(len(suffixes), self._head.shape[1], device=self._head.device)
+        for members in np.split(counts.argsort(kind="stable"), range(_GROUP, len(counts), _GROUP)):
+            last[torch.from_numpy(members)] = self._feed_group(members, [suffixes[slot] for slot in members])
         self._length = self._length + counts
         self._read(last)
 
+    def _feed_group(self, members: np.ndarray, suffixes: Sequence[Sequence[int]]) -> Tensor:
+        """Feed the slots ``members``; returns the hidden states of their last tokens [n, hidden]."""
+        counts = np.array([len(suffix) for suffix in suffixes])
+        tokens = np.concatenate([np.asarray(suffix, dtype=np.int64) for suffix in suffixes])
+        rows = np.repeat(np.arange(len(suffixes)), counts)
+        columns = np.arange(len(tokens)) - np.repeat(counts.cumsum() - counts, counts)
+        positions = self._length[members][rows] + columns
+        width = max(1, _LARGEST_SCORES // (len(suffixes) * self._heads * (int(positions.max()) + 1)))
+        last = torch.empty(len(suffixes), self._head.shape[1], device=self._head.device)
+        for start in range(0, int(counts.max()), width):
+            piece = np.flatnonzero((columns >= start) & (columns < start + width))
+            hidden = self._forward(tokens[piece], rows[piece], columns[piece] - start, positions[piece], members)
+            ends = columns[piece] + 1 == counts[rows[piece]]
+            last[torch.from_numpy(rows[piece][ends])] = hidden[torch.from_numpy(ends)]
+        return last
+
     def step(self, tokens: np.ndarray) -> None:
         live = len(tokens)
-        slots = np.arange(live)
-        hidden = self._forward(tokens, slots, self._length[:live], np.zeros(live, dtype=np.int64), live)
+        columns = np.zeros(live, dtype=np.int64)
+        hidden = self._forward(tokens, np.arange(live), columns, self._length[:live], None)
         self._length[:live] += 1
         self._read(hidden)
 
     def _read(self, hidden: Tensor) -> None:
-        self.logits = F.linear(F.rms_norm(hidden, hidden.shape[-1:], eps=self._eps), self._head)
+        self.logits = F.linear(self._normalized(hidden), self._head)
         self.logits[:, self._vocabulary :] = -torch.inf
 
+    def _normalized(self, x: Tensor) -> Tensor:
+        """RMSNorm up to its weights and the root of the width, which are in the matrices that follow."""
+        return x * (x * x).sum(-1, keepdim=True).add_(self._eps * x.shape[-1]).rsqrt_()
+
     def _forward(
-        self, tokens: np.ndarray, slots: np.ndarray, positions: np.ndarray, columns: np.ndarray, rows: int
+        self,
+        tokens: np.ndarray,
+        rows: np.ndarray,
+        columns: np.ndarray,
+        positions: np.ndarray,
+        members: np.ndarray | None,
     ) -> Tensor:
-        """Feed N packed tokens; token ``i`` goes to ``positions[i]`` of ``slots[i]`` and is query ``columns[i]`` of its
-        row. Returns the last layer's hidden states [N, hidden]."""
+        """Feed N packed tokens: token ``i`` is query ``columns[i]`` of row ``rows[i]`` and goes to ``positions[i]``.
+
+        The rows are the slots ``members``, or with None the first slots, one token each. Returns the last layer's
+        hidden states [N, hidden].
+        """
         device = self._head.device
         kv_heads, dim, groups = self._kv_heads, self._dim, self._heads // self._kv_heads
-        width, reach = int(columns.max()) + 1, int(positions.max()) + 1
+        count, width, reach = int(rows[-1]) + 1, int(columns.max()) + 1, int(positions.max()) + 1
         where = torch.from_numpy(positions).to(device)
         cos, sin = self._cos[where], self._sin[where]  # [N, 1, D]
-        first = torch.from_numpy(slots).to(device)[:, None] * kv_heads + torch.arange(kv_heads, device=device)
-        cells = (first * self._kv.shape[4] + where[:, None]).flatten()  # [N K], into [slots K capacity, D]
-        packed = None if width == 1 else torch.from_numpy(slots * width + columns).to(device)
-        mask = self._mask(where, packed, rows, width, reach)  # [rows, 1, width, 1, reach]
+        slots = torch.from_numpy(rows if members is None else members[rows]).to(device)
+        heads = slots[:, None] * kv_heads + torch.arange(kv_heads, device=device)
+        cells = (heads * self._kv.shape[4] + where[:, None]).flatten()  # [N K], into [slots K capacity, D]
+        chosen = slice(count) if members is None else torch.from_numpy(members).to(device)
+        packed = None if members is None else torch.from_numpy(rows * width + columns).to(device)
+        mask = self._mask(where, packed, count, width, reach)  # [rows, 1, width, 1, reach]
         x = F.embedding(torch.from_numpy(tokens).to(device), self._embedding)  # [N, hidden]
         turning = (self._heads + kv_heads) * dim
         for layer, cache in zip(self._layers, self._kv, strict=True):
-            wide = F.linear(F.rms_norm(x, x.shape[-1:], eps=self._eps), layer.attention_in)
+            wide = F.linear(self._normalized(x), layer.attention_in)
             straight = wide[:, :turning].view(len(x), -1, dim)
             quarter = wide[:, turning : 2 * turning].view(len(x), -1, dim)
             turned = torch.addcmul(straight * cos, quarter, sin)  # [N, H + K, D]
             keys, values = cache.flatten(1, 3)  # [slots K capacity, D]
             keys.index_copy_(0, cells, turned[:, self._heads :].reshape(-1, dim))
             values.index_copy_(0, cells, wide[:, 2 * turning :].reshape(-1, dim))
-            queries = _spread(turned[:, : self._heads], packed, rows * width)
-            queries = queries.view(rows, width, kv_heads, groups, dim).transpose(1, 2).reshape(-1, width * groups, dim)
-            near, values = cache[:, :rows, :, :reach].flatten(1, 2)  # [rows K, reach, D]
-            scores = torch.bmm(queries, near.transpose(1, 2))  # [rows K, width G, reach]
-            scores.view(rows, kv_heads, width, groups, reach).add_(mask)
-            heard = torch.bmm(scores.softmax(-1), values).view(rows, kv_heads, width, groups, dim).transpose(1, 2)
-            heard = heard.reshape(rows * width, -1)
+            queries = _spread(turned[:, : self._heads], packed, count * width)
+            queries = queries.view(count, width, kv_heads, groups, dim).transpose(1, 2).reshape(-1, width * groups, dim)
+            keys, values = cache[:, chosen, :, :reach].flatten(1, 2)  # [rows K, reach, D]
+            scores = torch.bmm(queries, keys.transpose(1, 2))  # [rows K, width G, reach]
+            scores.view(count, kv_heads, width, groups, reach).add_(mask)
+            heard = torch.bmm(scores.softmax(-1), values).view(count, kv_heads, width, groups, dim).transpose(1, 2)
+            heard = heard.reshape(count * width, -1)
             x = x + F.linear(heard if packed is None else heard[packed], layer.attention_out)
-            gate, up = F.linear(F.rms_norm(x, x.shape[-1:], eps=self._eps), layer.mlp_in).chunk(2, -1)
+            gate, up = F.linear(self._normalized(x), layer.mlp_in).chunk(2, -1)
             x = x + F.linear(F.silu(gate).mul_(up), layer.mlp_out)
         return x
 
