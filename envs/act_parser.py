@@ -66,18 +66,19 @@ class Reading:
 class Lexicon:
     """What stands for a class: the phrases of keyed lists by their first word, and the names of things."""
 
-    phrases: Mapping[str, tuple[tuple[tuple[str, ...], str, str], ...]]
-    """By first word, the longest phrase first: its words, its list, its key."""
+    phrases: Mapping[str, Any]
+    """A tree of words; where a phrase ends, ``None`` leads to its list and its key."""
     details: Mapping[str, Mapping[str, str]]
 
     @classmethod
-    def of(cls, keyed: Mapping[str, tuple[str, str]], details: Mapping[str, Mapping[str, str]]) -> Lexicon:
-        phrases: dict[str, list[tuple[tuple[str, ...], str, str]]] = {}
-        for phrase, (name, key) in keyed.items():
-            words = tuple(_TOKEN.findall(phrase))
-            phrases.setdefault(words[0], []).append((words, name, key))
-        ranked = {first: tuple(sorted(found, key=lambda entry: -len(entry[0]))) for first, found in phrases.items()}
-        return cls(ranked, {name.lower(): {"name": name, **detail} for name, detail in details.items()})
+    def of(cls, keyed: Mapping[str, Sequence[str]], details: Mapping[str, Mapping[str, str]]) -> Lexicon:
+        tree: dict[Any, Any] = {}
+        for phrase, owner in keyed.items():
+            node = tree
+            for word in _TOKEN.findall(phrase):
+                node = node.setdefault(word, {})
+            node[None] = (*owner,)
+        return cls(tree, {name.lower(): {"name": name, **detail} for name, detail in details.items()})
 
     def read(self, sentence: str) -> Reading:
         words = _TOKEN.findall(sentence.lower())
@@ -88,12 +89,11 @@ class Lexicon:
         place = 0
         while place < len(words):
             word = words[place]
-            for phrase, name, key in self.phrases.get(word, ()):
-                if tuple(words[place : place + len(phrase)]) == phrase:
-                    slots.append(Slot(name, key))
-                    tokens.append(f"<{name}>")
-                    place += len(phrase)
-                    break
+            found, size = self._longest(words, place)
+            if found:
+                slots.append(Slot(*found))
+                tokens.append(f"<{found[0]}>")
+                place += size
             else:
                 place += 1
                 if word in self.details:
@@ -104,6 +104,29 @@ class Lexicon:
                     word = "<price>"
                 tokens.append(word)
         return Reading(tuple(tokens), tuple(slots), tuple(subjects), tuple(prices))
+
+    def _longest(self, words: Sequence[str], start: int) -> tuple[tuple[str, str] | None, int]:
+        """The list and key of the longest phrase that begins here, and how many words it takes."""
+        node, found, size = self.phrases, None, 0
+        for count in range(start, len(words)):
+            node = node.get(words[count])
+            if node is None:
+                break
+            if None in node:
+                found, size = node[None], count + 1 - start
+        return found, size
+
+    def keyed(self) -> dict[str, tuple[str, str]]:
+        """The phrases as ``of`` takes them."""
+        return dict(_branches(self.phrases, ()))
+
+
+def _branches(node: Mapping[Any, Any], words: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, str]]]:
+    for word, rest in node.items():
+        if word is None:
+            yield " ".join(words), rest
+        else:
+            yield from _branches(rest, (*words, word))
 
 
 def ngrams(reading: Reading) -> list[str]:
@@ -171,10 +194,7 @@ class ActParser:
 
     def save(self, path: str | Path) -> None:
         """Store the parser, the embedding rounded to 8 bits a number."""
-        keyed = {
-            " ".join(words): (name, key) for entries in self.lexicon.phrases.values() for words, name, key in entries
-        }
-        facts: dict[str, Any] = {"labels": self.labels, "features": list(self.features), "keyed": keyed}
+        facts: dict[str, Any] = {"labels": self.labels, "features": list(self.features), "keyed": self.lexicon.keyed()}
         facts["details"] = {name: dict(detail) for name, detail in self.lexicon.details.items()}
         for name in _LEARNT:
             facts[name] = {label: sorted(values) for label, values in getattr(self.rules, name).items()}
@@ -251,7 +271,7 @@ class ActParser:
         act = self._about(label, reading)
         if act is None or (reading.prices and not self._may_cost(label, act, reading.prices)):
             return UNCLEAR
-        allowed = {act.about, *self.lexicon.details.get((act.about or "").lower(), {}).values()}
+        allowed = {act.kind, act.about, *self.lexicon.details.get((act.about or "").lower(), {}).values()}
         return act if all(slot.key in allowed for slot in reading.slots) else UNCLEAR
 
     def _about(self, label: str, reading: Reading) -> Act | None:

@@ -3,7 +3,8 @@
 The file format, line by line (blank lines and lines that begin with ``#`` are skipped):
 
 ``@name = alt | alt |``       a list of alternatives, the empty one allowed; a second line of that name adds to it
-``@name.key = alt | alt``     a keyed list: ``{name}`` means this one for an act that has ``key`` among its keys
+``@name.key = alt | alt``     a keyed list: ``{name}`` means this one for an act that has ``key`` among its keys: what it
+                             is about, the details of that, or its kind
 ``[kind]``, ``[kind about]``  a section; every line below it is one phrasing (a pattern) of that act
 ``[style name]``              a section of wrappers such as ``well, {}`` or ``{}, I think``
 ``[style name kind kind]``    the same, for acts of these kinds only
@@ -89,7 +90,7 @@ class Wrapper:
             return False
         if (self.before and "," in body[:_OPENING]) or body.count(" ") > MOST_WORDS_WRAPPED:
             return False
-        return not self.after or body.endswith(".")
+        return not self.after or (body.endswith(".") and "," not in body[-_OPENING:])
 
     def around(self, body: str) -> str:
         inner = body[:-1] if self.after else body
@@ -226,7 +227,8 @@ class Phrasebook:
                 base, key = name.split(".")
                 for words in chain.from_iterable(_spelled(option) for option in options):
                     found.setdefault(_tidied(words).rstrip(".").lower(), set()).add((base, key))
-        return {phrase: next(iter(owners)) for phrase, owners in found.items() if len(owners) == 1 and phrase}
+        single = (phrase for phrase, owners in found.items() if phrase and len({key for _, key in owners}) == 1)
+        return {phrase: min(found[phrase]) for phrase in single}
 
     def _words(self, parts: Sequence) -> set[str]:
         words: set[str] = set()
@@ -279,7 +281,7 @@ class Phrasebook:
         detail = self.details.get(act.about or "", {})
         if part.name in detail:
             return detail[part.name]
-        for key in (part.name, *(f"{part.name}.{key}" for key in (act.about, *detail.values()))):
+        for key in (part.name, *(f"{part.name}.{key}" for key in (act.about, *detail.values(), act.kind))):
             if key in self.lists:
                 return Choice(tuple(self._resolved(option, act) for option in self.lists[key]))
         return part
