@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from tqdm import tqdm
 
 from results.record import Record, RecordError
-from results.statistics import matrix, mean_interval
+from results.statistics import matrix, mean_interval, scenario_weights
 
 
 class RunError(CompactHydraException):
@@ -69,7 +69,8 @@ def report(record: Record, path: Path) -> None:
     """The last lines of a run: where its record is, and the mean return with its interval for each user and split."""
     say(f"{record.agent} on {record.env}, seed {record.seed}: {path} ({record.date})")
     for one in record.evaluations:
-        estimate = mean_interval(matrix([one.returns]), one.keys, np.random.default_rng(0))
+        rng = np.random.default_rng(0)
+        estimate = mean_interval(matrix([one.returns]), scenario_weights(one.keys, rng), rng)
         unscored = f", {one.unscored} unscored" if one.unscored else ""
         say(f"  {one.user}, {one.split}: mean return {estimate} over {len(one.seeds)} scenarios{unscored}")
 

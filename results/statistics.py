@@ -4,7 +4,8 @@ A run's evaluation is a vector of returns over scenarios; several runs (training
 ``[seeds, scenarios]``, NaN where a conversation ended unscored. Two kinds of noise are resampled: training seeds, and
 scenarios. Scenarios with one key have equal facts, so they are resampled together, as a cluster (Miller 2024, arXiv
 2411.00640); the episodes ride with their cluster, because drawing them anew inside it would count their noise twice
-(Field and Welsh 2007). Scenarios are common to all agents, so scores and differences resample them jointly.
+(Field and Welsh 2007). Scenarios are common to all agents, so scores and differences resample them jointly: draw
+``scenario_weights`` once and hand them to every call.
 
 Intervals are percentile intervals. With few training seeds they are too narrow: with one, they speak of scenarios only.
 """
@@ -31,7 +32,7 @@ class Estimate:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.value:z.3f} [{self.low:z.3f}, {self.high:z.3f}]" if np.isfinite(self.value) else "none scored"
 
 
 def matrix(rows: Sequence[Sequence[float | bool | None]]) -> Floats:
@@ -39,7 +40,7 @@ def matrix(rows: Sequence[Sequence[float | bool | None]]) -> Floats:
     return np.array([[np.nan if value is None else float(value) for value in row] for row in rows], dtype=np.float64)
 
 
-def scenario_weights(clusters: Sequence[str], replicates: int, rng: np.random.Generator) -> Floats:
+def scenario_weights(clusters: Sequence[str], rng: np.random.Generator, replicates: int = REPLICATES) -> Floats:
     """How often each scenario is drawn in each replicate, ``[replicates, scenarios]``: whole clusters with replacement.
 
     A scenario without a key (``""``) is a cluster of its own.
@@ -83,43 +84,34 @@ def interval(value: float, replicates: Floats) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
-def mean_interval(
-    values: Floats, clusters: Sequence[str], rng: np.random.Generator, replicates: int = REPLICATES
-) -> Estimate:
+def mean_interval(values: Floats, scenarios: Floats, rng: np.random.Generator) -> Estimate:
     """Mean of ``[seeds, scenarios]``, with an interval over training seeds (if several) and scenario clusters."""
-    weights = scenario_weights(clusters, replicates, rng)
-    return interval(mean(values), resampled_means(values, weights, rng))
+    return interval(mean(values), resampled_means(values, scenarios, rng))
 
 
-def difference_interval(
-    first: Floats, second: Floats, clusters: Sequence[str], rng: np.random.Generator, replicates: int = REPLICATES
-) -> Estimate:
-    """Mean of ``first`` minus mean of ``second``, paired by resampling scenarios for both alike."""
-    weights = scenario_weights(clusters, replicates, rng)
-    difference = resampled_means(first, weights, rng) - resampled_means(second, weights, rng)
-    return interval(mean(first) - mean(second), difference)
+def difference_interval(first: Floats, second: Floats, scenarios: Floats, rng: np.random.Generator) -> Estimate:
+    """Mean of ``first`` minus mean of ``second``, paired: both on the same resampled scenarios, each with its seeds."""
+    replicates = resampled_means(first, scenarios, rng) - resampled_means(second, scenarios, rng)
+    return interval(mean(first) - mean(second), replicates)
 
 
 def score_interval(
-    values: Floats,
-    start: Floats,
-    optimum: Floats,
-    clusters: Sequence[str],
-    rng: np.random.Generator,
-    replicates: int = REPLICATES,
+    values: Floats, start: Floats, optimum: Floats, scenarios: Floats, rng: np.random.Generator
 ) -> Estimate:
     """(mean - start) / (optimum - start), all three on the same resampled scenarios.
 
-    Outside [0, 1] for agents below the start or above the optimum; NaN when start and optimum are equal.
+    Outside [0, 1] for agents below the start or above the optimum; NaN when start and optimum are equal. An agent that
+    *is* a reference (the same array) has the score 0 or 1 without an interval's width.
     """
-    weights = scenario_weights(clusters, replicates, rng)
-    low = resampled_means(start, weights, rng)
-    point = _ratio(np.array([mean(values) - mean(start)]), np.array([mean(optimum) - mean(start)]))
-    replicated = _ratio(
-        resampled_means(values, weights, rng) - low,
-        resampled_means(optimum, weights, rng) - low,
-    )
-    return interval(float(point[0]), replicated)
+    low, high = resampled_means(start, scenarios, rng), resampled_means(optimum, scenarios, rng)
+    own = low if values is start else high if values is optimum else resampled_means(values, scenarios, rng)
+    return interval(score(values, start, optimum), _ratio(own - low, high - low))
+
+
+def score(values: Floats, start: Floats, optimum: Floats) -> float:
+    """(mean - start) / (optimum - start); NaN when start and optimum are equal."""
+    low = mean(start)
+    return float(_ratio(np.array(mean(values) - low), np.array(mean(optimum) - low)))
 
 
 def _ratio(above: Floats, span: Floats) -> Floats:

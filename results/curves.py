@@ -1,0 +1,117 @@
+"""Learning curves: mean return against conversations spent, beside the agents that don't learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from results.sections import Entry, Section
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's palette, told apart with any colour vision; beyond it, line styles change."""
+_STYLES = ("-", "-.", ":")
+_GREY = "#555555"
+_FORMATS = ("png", "svg")
+
+
+@dataclass(frozen=True, slots=True)
+class _Label:
+    text: str
+    y: float
+    colour: str
+
+
+def draw(section: Section, out: Path) -> list[Path]:
+    """The section's learning curves as PNG and SVG; nothing if no agent has a curve."""
+    learners = [entry for entry in section.ranked if entry.first.learns and len(entry.first.curve) > 1]
+    if not learners:
+        return []
+    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+    labels = [_curve(axes, entry, n) for n, entry in enumerate(sorted(learners, key=lambda entry: entry.agent))]
+    labels += [_level(axes, section, entry) for entry in section.ranked if not entry.first.learns]
+    _dress(axes, section)
+    _write_labels(axes, labels)
+    paths = [out / f"learning-curve-{section.name}.{suffix}" for suffix in _FORMATS]
+    for path in paths:
+        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
+    plt.close(figure)
+    return paths
+
+
+def _curve(axes: Axes, entry: Entry, n: int) -> _Label:
+    colour, style = _COLOURS[n % len(_COLOURS)], _STYLES[n // len(_COLOURS) % len(_STYLES)]
+    x, table = curve_table(entry)
+    axes.plot(x, np.nanmean(table, axis=0), color=colour, linestyle=style, linewidth=2, label="curve")
+    if len(table) > 1:
+        axes.fill_between(x, np.nanmin(table, axis=0), np.nanmax(table, axis=0), color=colour, alpha=0.15, linewidth=0)
+    return _Label(entry.agent, float(np.nanmean(table[:, -1])), colour)
+
+
+def curve_table(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
+    """Conversations [points] and mean return [training seeds, points], at the points that all seeds have."""
+    curves = [{p.conversations: p.mean_return for p in record.curve} for record in entry.records]
+    common = sorted(set.intersection(*(set(curve) for curve in curves)))
+    values = [[np.nan if curve[x] is None else curve[x] for x in common] for curve in curves]
+    return np.array(common), np.array(values, dtype=float)
+
+
+def _level(axes: Axes, section: Section, entry: Entry) -> _Label:
+    y = section.main(entry).returns.value
+    axes.axhline(y, color=_GREY, linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
+    roles = [role for role, reference in section.references.items() if reference is entry]
+    return _Label(f"{entry.agent} ({', '.join(roles)})" if roles else entry.agent, y, _GREY)
+
+
+def _dress(axes: Axes, section: Section) -> None:
+    axes.set_title(section.title, loc="left", fontsize=13)
+    axes.set_xlabel("conversations with users while learning", fontsize=11)
+    axes.set_ylabel(f"mean return ({section.user}, {section.splits[0]})", fontsize=11)
+    axes.tick_params(labelsize=10)
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
+    axes.set_xlim(0, max(line.get_xdata()[-1] for line in axes.get_lines() if line.get_label() == "curve"))
+    axes.margins(y=0.08)
+    axes.annotate(
+        "Line: mean over training seeds. Band: lowest to highest seed. Dashed: agents that don't learn.",
+        (0, 0), (0, -44), xycoords="axes fraction", textcoords="offset points", fontsize=9, color=_GREY,
+    )  # fmt: skip
+
+
+def _write_labels(axes: Axes, labels: Sequence[_Label]) -> None:
+    """Names at the right end of their lines, moved apart where they would overlap."""
+    low, high = axes.get_ylim()
+    gap, right = (high - low) * 0.046, axes.get_xlim()[1]
+    ordered = sorted(labels, key=lambda label: label.y)
+    for label, y in zip(ordered, spread([label.y for label in ordered], gap), strict=True):
+        axes.plot([right, right * 1.02], [label.y, y], color=label.colour, linewidth=0.6, clip_on=False)
+        axes.text(right * 1.03, y, label.text, fontsize=10, color=label.colour, va="center")
+    axes.set_xlim(0, right)
+    axes.set_ylim(low, high)
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Ascending heights moved apart to at least ``gap``, by as little as possible in the squares.
+
+    Neighbours that are too close form a group, which is centred on where its members want to be.
+    """
+    groups: list[list[float]] = []  # (sum of wanted bottoms, members): a group's bottom is their mean
+    for height in heights:
+        groups.append([height, 1])
+        while len(groups) > 1 and _bottom(groups[-2]) + gap * groups[-2][1] > _bottom(groups[-1]):
+            total, members = groups.pop()
+            groups[-1] = [groups[-1][0] + total - members * gap * groups[-1][1], groups[-1][1] + members]
+    return [_bottom(group) + gap * i for group in groups for i in range(int(group[1]))]
+
+
+def _bottom(group: Sequence[float]) -> float:
+    return group[0] / group[1]

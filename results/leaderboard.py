@@ -1,0 +1,70 @@
+"""The leaderboard, from records: ``python -m results.leaderboard [--runs results/runs] [--env sales] [--out results]``.
+
+Agents are compared within a section: one environment, one training user, one budget, the same scenarios. Agents that
+don't learn need no training user and no budget, and stand in every section whose scenarios they were evaluated on.
+Writes leaderboard.md, leaderboard.csv (one line per agent, user and split) and learning curves, a plot per section.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from results.record import Record, RecordError
+from results.sections import Section, sections_of
+
+
+def collect(runs: Path, skip_bad: bool = False) -> list[Record]:
+    """Every record below ``runs`` that was not moved aside. Raises ``RecordError`` at the first that can't be read."""
+    if not runs.is_dir():
+        raise RecordError(f"--runs {runs} is no folder; give the one that holds the runs, such as results/runs.")
+    records = []
+    for path in sorted(runs.rglob("record.json")):
+        if any(".aside-" in part for part in path.parts):
+            continue
+        try:
+            records.append(Record.load(path))
+        except RecordError as error:
+            if not skip_bad:
+                raise RecordError(f"{error} Or go on without it: --skip-bad.") from error
+            print(f"WARNING: left out: {error}", file=sys.stderr)
+    return records
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the leaderboard; 0, or 1 with a message when there is nothing to write or a record is bad."""
+    parser = argparse.ArgumentParser(prog="python -m results.leaderboard", description="Tables and plots from records.")
+    parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="where the run folders lie")
+    parser.add_argument("--env", help="this environment only")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="where tables and plots are written")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out records that can't be read, with a warning")
+    options = parser.parse_args(arguments)
+    try:
+        records = [one for one in collect(options.runs, options.skip_bad) if options.env in (None, one.env)]
+        if not records:
+            of = f" of env={options.env}" if options.env else ""
+            command = "python -m benchmarks.run agent=… env=… seed=0"
+            raise RecordError(f"There are no records{of} below {options.runs}. Make one: {command}")
+        write(sections_of(records), options.out)
+    except (RecordError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def write(sections: Sequence[Section], out: Path) -> None:
+    """All tables and plots into ``out``."""
+    from results.curves import draw  # matplotlib takes a second to import, which an error need not wait for
+    from results.tables import csv, markdown
+
+    out.mkdir(parents=True, exist_ok=True)
+    plots = {section.name: draw(section, out) for section in sections}
+    (out / "leaderboard.csv").write_text(csv(sections), encoding="utf-8")
+    (out / "leaderboard.md").write_text(markdown(sections, plots), encoding="utf-8")
+    print(f"{out / 'leaderboard.md'}, {out / 'leaderboard.csv'} and {sum(map(len, plots.values()))} plots")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
