@@ -135,6 +135,14 @@ def check_conversation_env(
     subject = _Subject.of(env_or_factory, episodes, tuple(utterances or PLAIN_TALK))
     for name, check in _CHECKS.items():
         subject.found[name] = _run(name, check, subject)
+        if name == _TALKS and subject.found[name].status == "failed":
+            rest = (other for other in _CHECKS if other != _TALKS)
+            return Report(
+                (
+                    subject.found[name],
+                    *(Check(other, "skipped", f"it builds on “{_TALKS}”, which failed") for other in rest),
+                )
+            )
     return Report(tuple(subject.found.values()))
 
 
@@ -307,6 +315,11 @@ def _short(value: Any) -> str:
 
 
 # ---- the checks, in the order of the report -------------------------------------------------------------------------
+
+
+def _talks(subject: _Subject) -> None:
+    """A conversation can be begun and led, which every other check needs."""
+    _play(subject.env, subject.seeds[:1], subject.say)
 
 
 def _follows_gymnasium(subject: _Subject) -> None:
@@ -853,9 +866,11 @@ def _global_states() -> dict[str, bytes]:
     return states
 
 
+_TALKS = "a conversation can be had"
 _REPEATS = "same seed, same conversation"
 _BATCHES = "a batch is as many singles"
 _CHECKS: dict[str, Callable[[_Subject], None]] = {
+    _TALKS: _talks,
     "gymnasium's check_env finds nothing": _follows_gymnasium,
     _REPEATS: _repeats_with_the_seed,
     "other seeds, other scenarios": _varies_with_the_seed,

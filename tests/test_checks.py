@@ -20,6 +20,11 @@ HERE = Path(__file__).parent
 # ---- environments that break one clause each ------------------------------------------------------------------------
 
 
+class RaisingEnv(EchoEnv):
+    def assess(self, episodes):
+        raise RuntimeError("out of stock")
+
+
 class DefaultSeedEnv(EchoEnv):
     """Its default seed is not None."""
 
@@ -257,6 +262,7 @@ class GlobalDiceEnv(EchoEnv):
 
 
 BROKEN = {
+    RaisingEnv: ("a conversation can be had", "RuntimeError: out of stock"),
     DefaultSeedEnv: ("gymnasium's check_env finds nothing", "default seed argument"),
     CountingEnv: ("same seed, same conversation", "keep nothing between calls"),
     OneScenarioEnv: ("other seeds, other scenarios", "must draw it from rng"),
@@ -297,7 +303,7 @@ def test_a_good_environment_passes_every_check():
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda env: env.__name__)
 def test_a_broken_environment_fails_exactly_the_check_it_breaks(broken):
     name, words = BROKEN[broken]
-    report = check_conversation_env(broken)
+    report = check_conversation_env(broken, episodes=5)
     assert [check.name for check in report.failed] == [name], str(report)
     assert words in report[name].message
     assert not report.ok
@@ -361,14 +367,10 @@ def test_what_is_not_a_conversation_environment_is_refused():
         check_conversation_env(lambda user: EchoEnv(user))
 
 
-def test_an_error_in_the_environment_is_reported_with_its_place():
-    class Raising(EchoEnv):
-        def assess(self, episodes):
-            raise RuntimeError("out of stock")
-
-    message = check_conversation_env(Raising)["rewards are finite"].message
-    assert "RuntimeError: out of stock" in message
-    assert "test_checks.py, line" in message
+def test_an_error_in_the_environment_is_reported_once_with_its_place():
+    report = check_conversation_env(RaisingEnv)
+    assert "test_checks.py, line" in report["a conversation can be had"].message
+    assert [check.status for check in report.checks] == ["failed"] + ["skipped"] * (len(_CHECKS) - 1)
 
 
 def test_the_callers_own_utterances_are_said():
