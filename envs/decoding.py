@@ -167,6 +167,8 @@ class Decoder:
 
     def _prefill(self, prompts: list[tuple[int, ...]], max_new_tokens: int) -> list[int]:
         """Feed what is new in each prompt; returns the prompt of each slot and leaves the logits in the rows."""
+        if not self._rows.keeps:
+            self._fed = []
         sources, kept = self._match(prompts)
         order = _place(sources, len(self._fed))
         self._rows.arrange(
@@ -331,6 +333,8 @@ class _Rows(Protocol):
 
     compacts: bool
     """Whether finished rows can be put aside."""
+    keeps: bool
+    """Whether what the slots hold can be continued by a later ``generate``."""
     logits: Tensor
     """After ``feed`` and ``step``: [live rows, V padded to a multiple of _BLOCK], float32; padding is -inf."""
 
@@ -370,6 +374,7 @@ class _LlamaRows:
     """
 
     compacts = True
+    keeps = True
 
     def __init__(self, model: PreTrainedModel):
         config = model.config
@@ -584,7 +589,7 @@ class _AnyRows:
 
     def arrange(self, sources: Sequence[int | None], kept: Sequence[int], capacity: int) -> None:
         device = self._model.device
-        if not any(kept) or not self._keeps_everything():
+        if not any(kept):
             self.clear()
             self._mask = torch.zeros(len(sources), 0, dtype=torch.long, device=device)
             return
@@ -597,7 +602,8 @@ class _AnyRows:
             self._cache.crop(columns - mask.shape[1])
         self._mask = mask[:, :columns]
 
-    def _keeps_everything(self) -> bool:
+    @property
+    def keeps(self) -> bool:
         from transformers.cache_utils import DynamicLayer
 
         return self._cache is not None and all(type(layer) is DynamicLayer for layer in self._cache.layers)
