@@ -2,6 +2,7 @@
 
 The whole life of an agent in a benchmark run is
 
+    agent.prepare(practice)                    # once, from logged data alone
     while not practice.exhausted:
         metrics = agent.improve(practice)      # one iteration: converse, learn
     trajectories = rollout(agent, env, seeds)  # then it is judged
@@ -43,6 +44,9 @@ class Agent(ABC):
         depend on which others are in the batch (beyond floating point). ``explore=False`` asks for the agent's best
         guess instead of a sample, where it knows the difference.
         """
+
+    def prepare(self, practice: Practice) -> None:
+        """Get ready before the first conversation: whatever can be made of ``practice.logged()``. Takes no conversation."""
 
     def improve(self, practice: Practice) -> Metrics:
         """Learn for one iteration from what ``practice`` grants; returns named numbers for the log.

@@ -62,8 +62,7 @@ def converse(rule: Rule, rng: np.random.Generator) -> Dialogue:
     while mind.outcome == "open" and len(exchanges) < HORIZON:
         act = rule(known, rng)
         utterance = seller_phrasebook().say(act, rng)
-        outcomes = program.respond(profile, mind, act)
-        outcome = outcomes[int(rng.choice(len(outcomes), p=[o.probability for o in outcomes]))]
+        outcome = program.draw(program.respond(profile, mind, act), rng)
         mind = outcome.mind
         price = f"${mind.price:.0f}" if mind.outcome == "bought" else None
         line = Line(outcome.moves, profile.style, price, utterance)

@@ -133,6 +133,6 @@ def make_sales(user: str | UserSimulator = "hybrid", split: str = "train", **kwa
     return SalesEnv(user, split=split, **kwargs)
 
 
-def make_sales_vec(num_envs: int = 1, **kwargs: Any) -> ConversationVectorEnv:
+def make_sales_vec(num_envs: int = 1, autoreset_mode: str = "NextStep", **kwargs: Any) -> ConversationVectorEnv:
     """``parley/Sales-v0`` as a vector environment: one user call for all conversations."""
-    return ConversationVectorEnv(make_sales(**kwargs), num_envs)
+    return ConversationVectorEnv(make_sales(**kwargs), num_envs, autoreset_mode)

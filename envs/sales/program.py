@@ -12,9 +12,12 @@ trust and time; asking and reassuring please little and decide whether the buyer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Literal
+
+import numpy as np
 
 from envs.sales.catalogue import PRODUCTS, Act
 
@@ -129,6 +132,16 @@ def respond(profile: Profile, mind: Mind, act: Act) -> tuple[Outcome, ...]:
         if reaction.probability > 0
         for p, moves, after in _stay_or_leave(profile, reaction)
     )
+
+
+def draw(outcomes: Sequence[Outcome], rng: np.random.Generator) -> Outcome:
+    """One of ``outcomes``, by their probabilities; one uniform is drawn whatever they are."""
+    left = rng.random()
+    for outcome in outcomes:
+        left -= outcome.probability
+        if left < 0:
+            return outcome
+    return outcomes[-1]
 
 
 def buying_probability(profile: Profile, mind: Mind) -> float:

@@ -7,17 +7,19 @@
 - ``expert``: asks, pitches, asks what worries, reassures, closes.
 - ``optimum``: acts by dynamic programming on the information state (``envs.sales.planner``).
 
-Words and hearing are elsewhere: ``agents.scripted`` makes agents of these rules.
+``SellerInWords`` gives a rule ears and a mouth: it reads the buyer's words back into moves and words its own acts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from envs.conversation import Conversation
 from envs.sales.catalogue import CATALOGUE, SELLER_ACTS, WORRIES, Act
-from envs.sales.knowledge import Knowledge
+from envs.sales.knowledge import Knowledge, begin, learn
+from envs.sales.language import buyer_parser, seller_parser, seller_phrasebook
 from envs.sales.planner import Planner, pleasure, useful_acts
 from envs.sales.program import MAX_DISCOUNTS
 
@@ -94,3 +96,37 @@ RULES: dict[str, Callable[[], Rule]] = {
     "expert": lambda: expert,
     "optimum": optimum,
 }
+
+
+class SellerInWords:
+    """A rule that hears and speaks: what it knows, it knows from the conversation's words alone.
+
+    It mishears when a wording is unclear. What it has worked out of a conversation is remembered until the next call,
+    which is only a short cut: a conversation it has not met is worked out from its first turn.
+    """
+
+    def __init__(self, rule: str):
+        if rule not in RULES:
+            raise ValueError(f"rule={rule!r} is not a rule of the scripted seller; choose one of {', '.join(RULES)}.")
+        self.rule = RULES[rule]()
+        self._known: dict[tuple[str, ...], Knowledge] = {}
+
+    def speak(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[str]:
+        """What the seller says next in each conversation."""
+        book, remembered, said = seller_phrasebook(), {}, []
+        for conversation, rng in zip(conversations, rngs, strict=True):
+            words = tuple(turn.text for turn in conversation.turns)
+            remembered[words] = known = self._know(words)
+            said.append(book.say(self.rule(known, rng), rng))
+        self._known = remembered
+        return said
+
+    def _know(self, words: tuple[str, ...]) -> Knowledge:
+        """What is known after these turns, the buyer's opening first."""
+        if words in self._known:
+            return self._known[words]
+        if len(words) < 3:
+            return begin(buyer_parser().parse_moves([words[0]])[0][0] if words else Act("open"))
+        before = self._know(words[:-2])
+        (act,), (moves,) = seller_parser().parse([words[-2]]), buyer_parser().parse_moves([words[-1]])
+        return learn(before, act, moves)

@@ -97,8 +97,6 @@ def _decide(episode: Episode, act: Act, rng: np.random.Generator) -> tuple[Line,
     """Draw what happens from the program."""
     profile: Profile = episode.scenario.facts
     mind = episode.memory if isinstance(episode.memory, Mind) else Mind()
-    outcomes = program.respond(profile, mind, act)
-    cumulative = np.cumsum([outcome.probability for outcome in outcomes])
-    outcome = outcomes[min(int(np.searchsorted(cumulative, rng.random(), side="right")), len(outcomes) - 1)]
+    outcome = program.draw(program.respond(profile, mind, act), rng)
     price = f"${outcome.mind.price:.0f}" if outcome.mind.outcome == "bought" else None
     return Line(outcome.moves, profile.style, price, episode.turns[-1].text), outcome.mind

@@ -21,7 +21,7 @@ from envs.simulators.sft import IGNORED, Example, sft, small_config
 
 FOLDER = Path(__file__).parent
 VOCAB_SIZE = 2048
-SELLER_DIALOGUES, VOICE_LINES = 60_000, 100_000
+SELLER_DIALOGUES, VOICE_LINES = 36_000, 60_000
 
 
 def texts_for_tokenizer(n: int, rng: np.random.Generator) -> list[str]:
@@ -97,7 +97,7 @@ def train(name: str, epochs: float, learning_rate: float, seed: int, size: int |
           f"made in {time.perf_counter() - start:.0f} s", flush=True)  # fmt: skip
     ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     model = LlamaForCausalLM(small_config(len(tokenizer), **ends))
-    loss = sft(model, tokenizer, examples, epochs=epochs, learning_rate=learning_rate, seed=seed)
+    loss = sft(model, tokenizer, examples, epochs=epochs, learning_rate=learning_rate, batch_size=32, seed=seed)
     save(model, tokenizer, target)
     print(f"{name}: loss {loss:.4f} nats per token, {time.perf_counter() - start:.0f} s, written to {target}", flush=True)
 

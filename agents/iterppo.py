@@ -1,0 +1,143 @@
+"""Iterative PPO (arXiv 2511.21638): learning conversations by a sequence of single-turn problems.
+
+Per iteration (Algorithm 1 of the paper):
+
+1. Collect a large batch of conversations with the current policy π_i.
+2. Fit Q^{π_i} to their Monte-Carlo returns (``agents.q_function``).
+3. Take the prompts of all turns of the logged conversations as single-turn prompts.
+4. π_{i+1} ← single-turn RLHF on them with the frozen Q as the reward model (``solver``), kept near π_i.
+
+The KL reference is the *current* policy: that is what the improvement theorem (Theorem 2) needs; with a fixed reference
+the guarantee fails. ``solver.start_kl_coef`` adds a pull towards the start against drift of the language.
+
+What the paper leaves open, and what is done here:
+
+- Q is fitted on the last ``window`` batches and, before the first, on the logged data of the behaviour policy (off-policy
+  by as much as the policy moved since; ``window=1, warm_start=0`` is the paper's letter).
+- γ is 1 by default; the conversations are finite. The paper has γ < 1.
+- No hyperparameter is given in the paper; the defaults were found on ``parley/Sales-v0``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from agents.agent import Agent, Metrics
+from agents.chat_model import ChatModel
+from agents.packing import Prompts
+from agents.ppo import SingleTurnSolver
+from agents.practice import Practice
+from agents.q_function import Labelled, QFunction
+from agents.starting import starting_policy
+from envs.conversation import Conversation
+from envs.trajectory import Trajectory, Utterance, read_jsonl, write_jsonl
+
+
+class IterPPO(Agent):
+    """A chat model that learns by Iterative PPO.
+
+    Args:
+        start: folder of the model to start from; None: a small model that imitates the logged data.
+        solver: the single-turn solver.
+        temperature, max_new_tokens: of sampling, in practice and in evaluation.
+        gamma: discount per exchange.
+        q_learning_rate, q_batch_size (conversations), q_epochs: of fitting Q.
+        window: how many of the latest batches Q is fitted on.
+        warm_start: passes over the logged data before the first iteration; 0 leaves it out.
+        held_out: share of each new batch kept out of its fit, on which Q's calibration is measured.
+    """
+
+    learns = True
+
+    def __init__(
+        self,
+        start: str | None,
+        solver: SingleTurnSolver,
+        *,
+        temperature: float = 1.0,
+        max_new_tokens: int = 32,
+        gamma: float = 1.0,
+        q_learning_rate: float = 3e-4,
+        q_batch_size: int = 32,
+        q_epochs: float = 1.0,
+        window: int = 3,
+        warm_start: float = 1.0,
+        held_out: float = 0.1,
+    ):
+        self.solver = solver
+        self.q_epochs, self.window, self.warm_start, self.held_out = q_epochs, window, warm_start, held_out
+        self._source = start
+        self._speaking = {"temperature": temperature, "max_new_tokens": max_new_tokens}
+        self._fitting = {"learning_rate": q_learning_rate, "batch_size": q_batch_size, "gamma": gamma}
+        self._batches: list[list[Trajectory]] = []
+        if start is not None:
+            self._begin_with(ChatModel.load(start, **self._speaking))
+
+    def _begin_with(self, policy: ChatModel) -> None:
+        self.policy, self.start = policy, policy.clone()
+        self.q = QFunction(policy, **self._fitting)
+
+    def prepare(self, practice: Practice) -> None:
+        """Make the start if none was given, and fit Q to the logged data."""
+        if self._source is None:
+            self._begin_with(starting_policy(None, practice, **self._speaking))
+        if self.warm_start:
+            self.q.fit(self._labelled(practice.logged()), practice.rng, epochs=self.warm_start)
+
+    def act(
+        self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator], *, explore: bool = True
+    ) -> list[Utterance]:
+        return self.policy.speak(conversations, rngs, greedy=not explore)
+
+    def improve(self, practice: Practice) -> Metrics:
+        rng = practice.rng
+        trajectories = practice.converse(self)
+        metrics = {**behaviour_metrics(trajectories), **self._fit_q(trajectories, rng)}
+        prompts = [self._prompts(trajectory) for trajectory in trajectories if trajectory.steps]
+        metrics |= self.solver.improve(self.policy, self.policy.clone(), self.q, prompts, rng, start=self.start)
+        return metrics
+
+    def _fit_q(self, trajectories: Sequence[Trajectory], rng: np.random.Generator) -> dict[str, float]:
+        """Fit Q on the window; its figures on conversations of this batch that no fit has seen."""
+        judged = [trajectory for trajectory in trajectories if trajectory.judged]
+        aside = max(1, round(self.held_out * len(judged)))
+        self._batches = [*self._batches, judged[aside:]][-self.window :]
+        loss = self.q.fit(self._labelled([t for batch in self._batches for t in batch]), rng, epochs=self.q_epochs)
+        figures = self.q.calibration(self._labelled(judged[:aside]))
+        return {"q_loss": loss, **{f"q_{name}": value for name, value in figures.items()}}
+
+    def _labelled(self, trajectories: Sequence[Trajectory]) -> list[Labelled]:
+        return [self.q.label(self.policy, t) for t in trajectories if t.judged and t.steps]
+
+    def _prompts(self, trajectory: Trajectory) -> Prompts:
+        """The prompts of all turns of a conversation, as they were said to the policy."""
+        read = self.policy.trajectory_tokens(trajectory)
+        conversations = tuple(trajectory.prefix(k) for k in range(trajectory.exchanges))
+        return Prompts(read.ids, read.prompt_ends, conversations)
+
+    def save(self, folder: Path) -> None:
+        self.policy.save(folder / "policy")
+        self.start.save(folder / "start")
+        self.q.save(folder)
+        for i, batch in enumerate(self._batches):
+            write_jsonl(folder / f"window{i}.jsonl", batch)
+
+    def restore(self, folder: Path) -> None:
+        self._begin_with(ChatModel.load(folder / "start", **self._speaking))
+        self.policy = ChatModel.load(folder / "policy", **self._speaking)
+        self.q.restore(folder)
+        self._batches = [list(read_jsonl(path)) for path in sorted(folder.glob("window*.jsonl"))]
+
+
+def behaviour_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """How the conversations of this iteration went: means over the scored ones, and how many were not."""
+    judged = [trajectory for trajectory in trajectories if trajectory.judged]
+    return {
+        "practice_return": float(np.mean([t.returns() for t in judged])),
+        "practice_success": float(np.mean([bool(t.success) for t in judged])),
+        "practice_exchanges": float(np.mean([t.exchanges for t in judged])),
+        "unscored": float(len(trajectories) - len(judged)),
+    }
