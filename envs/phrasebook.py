@@ -225,7 +225,8 @@ class Phrasebook:
         for name, options in self.lists.items():
             if "." in name:
                 base, key = name.split(".")
-                for words in chain.from_iterable(_spelled(option) for option in options):
+                resolved = (self._resolved(option, Act("", key)) for option in options)
+                for words in chain.from_iterable(_spelled(option) for option in resolved):
                     found.setdefault(_tidied(words).rstrip(".").lower(), set()).add((base, key))
         single = (phrase for phrase, owners in found.items() if phrase and len({key for _, key in owners}) == 1)
         return {phrase: min(found[phrase]) for phrase in single}
