@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaForCausalLM
 
-from envs.chat_format import decode, encode, encode_chat, never_spoken
+from envs.chat_format import decode, encode, encode_chat
 from envs.conversation import Conversation
 from envs.decoding import Decoder, Sampled
 from envs.language_models import load_transformers
@@ -74,8 +74,8 @@ class ChatModel:
         self.tokenizer = tokenizer
         self.temperature = temperature
         self.max_new_tokens = max_new_tokens
-        self.banned = never_spoken(tokenizer)
         self._decoder = Decoder(model, tokenizer)
+        self.banned = self._decoder.never_spoken
 
     @classmethod
     def load(
@@ -144,30 +144,34 @@ class ChatModel:
     def _recorded(
         self, conversations: Sequence[Conversation], prompts: Sequence[list[int]], sampled: Sequence[Sampled]
     ) -> list[Utterance]:
-        """Each sample as an utterance, in the encoding of its text."""
+        """Each sample as an utterance, in the encoding of its text.
+
+        A foreign template may have no encoding for a text, or trim it. Trimmed, the text is what the template leaves;
+        without an encoding the sample stays as it is, which serves for speaking, and ``trajectory_tokens`` raises.
+        """
         texts = decode(self.tokenizer, [one.tokens for one in sampled])
-        utterances: list[Utterance] = []
-        other: list[tuple[int, tuple[int, ...]]] = []
-        for row, (one, text, conversation) in enumerate(zip(sampled, texts, conversations, strict=True)):
-            tokens = self._encoding(conversation, prompts[row], text, one.tokens[-1] in self._decoder.stop_ids)
-            utterances.append(Utterance(text, one.tokens, one.logprobs))
-            if tokens != one.tokens:
-                other.append((row, tokens))
-        if other:
-            logprobs = self._score([(prompts[row], tokens) for row, tokens in other])
-            for (row, tokens), values in zip(other, logprobs, strict=True):
-                utterances[row] = Utterance(texts[row], tokens, values)
+        utterances = [Utterance(text, one.tokens, one.logprobs) for text, one in zip(texts, sampled, strict=True)]
+        ended = [one.tokens[-1] in self._decoder.stop_ids for one in sampled]
+        encodings = [self._encoding(*row) for row in zip(conversations, prompts, texts, ended, strict=True)]
+        other = [i for i, encoding in enumerate(encodings) if encoding and encoding != sampled[i].tokens]
+        if not other:
+            return utterances
+        readable = decode(self.tokenizer, [encodings[i] for i in other])
+        logprobs = self._score([(prompts[i], encodings[i]) for i in other])
+        for i, text, values in zip(other, readable, logprobs, strict=True):
+            if text.strip() == texts[i].strip():
+                utterances[i] = Utterance(text, encodings[i], values)
         return utterances
 
-    def _encoding(self, conversation: Conversation, prompt: list[int], text: str, ended: bool) -> tuple[int, ...]:
-        """The tokens of ``text`` as the agent's next utterance, as later prompts will hold them."""
+    def _encoding(
+        self, conversation: Conversation, prompt: list[int], text: str, ended: bool
+    ) -> tuple[int, ...] | None:
+        """The tokens of ``text`` as the agent's next utterance, as later prompts will hold them; None if the template
+        changes the prompt once the agent has spoken."""
         chat = conversation.then("agent", text).messages("agent")
         whole = encode_chat(self.tokenizer, chat, add_generation_prompt=False)
         if whole[: len(prompt)] != prompt:
-            raise ValueError(
-                f"The chat template of {self.tokenizer.name_or_path!r} rewrites the conversation once the agent has "
-                "spoken, so its utterances have no fixed tokens; use a model whose template only appends."
-            )
+            return None
         tokens = whole[len(prompt) :]
         end = next((i for i, token in enumerate(tokens) if token in self._decoder.stop_ids), len(tokens))
         return tuple(tokens[: end + 1] if ended else tokens[:end])
@@ -230,6 +234,8 @@ class ChatModel:
             self._check_grows(ids, prompt)
             stored = step.utterance.tokens
             said = self._encoding(before, prompt, step.utterance.text, True)
+            if said is None:
+                raise self._no_single_sequence()
             if stored and stored == said[: len(stored)]:
                 said = stored
             spans.append((len(prompt), len(prompt) + len(said)))
@@ -244,7 +250,10 @@ class ChatModel:
 
     def _check_grows(self, before: list[int], after: list[int]) -> None:
         if after[: len(before)] != before:
-            raise ValueError(
-                f"The chat template of {self.tokenizer.name_or_path!r} rewrites earlier turns, so a conversation is no "
-                "single sequence of tokens; train a model whose template only appends, such as the small models."
-            )
+            raise self._no_single_sequence()
+
+    def _no_single_sequence(self) -> ValueError:
+        return ValueError(
+            f"The chat template of {self.tokenizer.name_or_path!r} rewrites earlier turns, so a conversation is no "
+            "single sequence of tokens; train a model whose template only appends, such as the small models."
+        )

@@ -59,18 +59,22 @@ def rollouts(talk: Talk, repeats: int, slow: bool) -> dict[str, float]:
     }
     if slow:
         ways["generate"] = lambda: _generate_loop(agent, user, talk)
-    seconds = _times(ways, repeats)
-    figures = {f"{way}_conversations_per_s": talk.conversations / s for way, s in seconds.items()}
-    figures["rollout_over_bare"] = seconds["rollout"] / seconds["bare"]
+    taken = _times(ways, repeats)
+    figures = {f"{way}_conversations_per_s": talk.conversations / statistics.median(s) for way, s in taken.items()}
+    figures["rollout_over_bare"] = _ratio(taken["rollout"], taken["bare"])
     if slow:
-        figures["generate_over_rollout"] = seconds["generate"] / seconds["rollout"]
+        figures["generate_over_rollout"] = _ratio(taken["generate"], taken["rollout"])
     trajectories = rollout(speaker, env, seeds)
     said = [len(step.utterance.tokens) for t in trajectories for step in t.steps]
-    return {**figures, "agent_tokens_per_utterance": statistics.mean(said)}
+    return {
+        **figures,
+        "agent_tokens_per_utterance": statistics.mean(said),
+        "user_tokens_per_reply": sum(t.user_tokens for t in trajectories) / len(said),
+    }
 
 
-def _times(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """The median CPU seconds of each way, after one warm-up, the ways taking turns."""
+def _times(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """CPU seconds of each way, ``repeats`` times after one warm-up, the ways taking turns."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeats + 1):
         for name, way in ways.items():
@@ -78,7 +82,12 @@ def _times(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, flo
             way()
             if turn:
                 taken[name].append(time.process_time() - start)
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+    return taken
+
+
+def _ratio(slower: Sequence[float], faster: Sequence[float]) -> float:
+    """The median of the ratios of neighbours in time, which a neighbour on the machine slows alike."""
+    return statistics.median(a / b for a, b in zip(slower, faster, strict=True))
 
 
 def _tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:

@@ -58,7 +58,7 @@ def train_tokenizer(
     """A byte-level BPE tokenizer of the small models' format, trained on ``texts``. Any text round-trips exactly.
 
     ``vocab_size`` counts the special tokens and the 256 bytes; a small corpus may fill less. ``markers`` are further
-    special tokens of one world, such as outcomes; models are never let say them unless asked.
+    special tokens of one world, such as outcomes; ``never_spoken`` lists them.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -66,8 +66,10 @@ def train_tokenizer(
     special = [*SPECIAL_TOKENS, *markers]
     smallest = len(special) + 256
     if vocab_size < smallest:
-        raise ValueError(f"vocab_size={vocab_size} has no room for {len(special)} special tokens and 256 bytes; "
-                         f"give at least {smallest}.")  # fmt: skip
+        raise ValueError(
+            f"vocab_size={vocab_size} has no room for {len(special)} special tokens and 256 bytes; "
+            f"give at least {smallest}."
+        )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -94,11 +96,12 @@ def is_small_format(tokenizer: PreTrainedTokenizerBase) -> bool:
     return tokenizer.chat_template in (TEMPLATE, TEMPLATE_WITH_SYSTEM)
 
 
-def never_spoken(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The ids a speaker must not sample: every special token (roles, padding, markers) but the end of the turn."""
+def never_spoken(tokenizer: PreTrainedTokenizerBase, stop_ids: Iterable[int] = ()) -> tuple[int, ...]:
+    """The ids a speaker must not sample: every special token (roles, padding, markers) but those that end the turn,
+    which are the tokenizer's end of sequence and ``stop_ids``."""
     special = set(tokenizer.all_special_ids)
     special |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return tuple(sorted(special - set(_end_ids(tokenizer))))
+    return tuple(sorted(special - {tokenizer.eos_token_id, *stop_ids}))
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, seen_by: Speaker) -> list[int]:
@@ -127,15 +130,18 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...
 
 def decode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> list[str]:
     """The text of each row of ids, special tokens left out."""
-    return tokenizer.backend_tokenizer.decode_batch([list(row) for row in rows], skip_special_tokens=True) if (
-        tokenizer.is_fast
-    ) else [tokenizer.decode(list(row), skip_special_tokens=True) for row in rows]  # fmt: skip
+    ids = [list(row) for row in rows]
+    if tokenizer.is_fast:
+        return tokenizer.backend_tokenizer.decode_batch(ids, skip_special_tokens=True)
+    return [tokenizer.decode(row, skip_special_tokens=True) for row in ids]
 
 
 @dataclass(frozen=True)
 class _Codec:
     """How one tokenizer encodes text and chats."""
 
+    template: str | None
+    """The chat template it was made for."""
     text: Callable[[str], tuple[int, ...]]
     chat: Callable[[Sequence[Message], bool], list[int]]
 
@@ -145,7 +151,7 @@ _CODECS: WeakKeyDictionary[PreTrainedTokenizerBase, _Codec] = WeakKeyDictionary(
 
 def _codec(tokenizer: PreTrainedTokenizerBase) -> _Codec:
     codec = _CODECS.get(tokenizer)
-    if codec is None:
+    if codec is None or codec.template != tokenizer.chat_template:
         codec = _CODECS[tokenizer] = _small(tokenizer) if is_small_format(tokenizer) else _foreign(tokenizer)
     return codec
 
@@ -177,7 +183,7 @@ def _small(tokenizer: PreTrainedTokenizerBase) -> _Codec:
             ids.append(agent)
         return ids
 
-    return _Codec(text, chat)
+    return _Codec(tokenizer.chat_template, text, chat)
 
 
 def _foreign(tokenizer: PreTrainedTokenizerBase) -> _Codec:
@@ -206,7 +212,7 @@ def _foreign(tokenizer: PreTrainedTokenizerBase) -> _Codec:
         safe: list[Message] = [{"role": m["role"], "content": escape(m["content"])} for m in chat]
         return _through_template(weak(), safe, add_generation_prompt)
 
-    return _Codec(text, chat)
+    return _Codec(tokenizer.chat_template, text, chat)
 
 
 def _through_template(
@@ -233,7 +239,3 @@ def _through_template(
     brief = "\n\n".join(m["content"] for m in system)
     first: Message = {"role": "user", "content": f"{brief}\n\n{spoken[0]['content']}"}
     return list(tokenizer.apply_chat_template([first, *spoken[1:]], **options))
-
-
-def _end_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    return () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)

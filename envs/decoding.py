@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  # the name everybody knows
 
-from envs.chat_format import is_small_format
+from envs.chat_format import is_small_format, never_spoken
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
@@ -92,6 +92,8 @@ class Decoder:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
         self.model = model
         self.stop_ids = stop_ids(model, tokenizer)
+        self.never_spoken = never_spoken(tokenizer, self.stop_ids)
+        """What a speaker passes as ``banned``."""
         self.context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self._rows: _Rows = _LlamaRows(model) if _LlamaRows.fits(model) else _AnyRows(model)
         self._fed: list[tuple[int, ...]] = []
@@ -211,6 +213,8 @@ class Decoder:
         lengths = np.zeros(len(order), dtype=np.int64)
         prompt_of = np.array(order)
         finished = np.zeros(len(order), dtype=bool)
+        stops = np.zeros(self._rows.logits.shape[1], dtype=bool)
+        stops[self.stop_ids] = True
         live = len(order)  # slots [0, live) still get tokens
         for t in range(max_new_tokens):
             rows = prompt_of[:live]
@@ -218,7 +222,7 @@ class Decoder:
             speaking = rows[~finished[:live]]
             tokens[rows, t], logprobs[rows, t] = chosen, chosen_logprobs
             lengths[speaking] = t + 1
-            finished[:live] |= np.isin(chosen, self.stop_ids)
+            finished[:live] |= stops[chosen]
             left = live - int(finished[:live].sum())
             if t + 1 == max_new_tokens or not left:
                 break

@@ -95,7 +95,7 @@ class TransformersModel:
             np.stack([np.random.default_rng(seed).random(self.max_new_tokens) for seed in seeds]),
             temperature=self.temperature or 1.0,
             max_new_tokens=self.max_new_tokens,
-            banned=self._banned,
+            banned=decoder.never_spoken,
             greedy=self.temperature == 0,
         )
         return decode(tokenizer, [one.tokens for one in sampled])
@@ -109,12 +109,9 @@ class TransformersModel:
     def _loaded(self) -> tuple[Decoder, PreTrainedTokenizerBase]:
         if self._decoder is None:
             model, tokenizer = load_transformers(self.folder_or_hub_id, device=self.device, dtype=self.dtype)
-            from envs.chat_format import never_spoken
             from envs.decoding import Decoder
 
-            self._banned = never_spoken(tokenizer)
-            self._tokenizer = tokenizer
-            self._decoder = Decoder(model, tokenizer)
+            self._decoder, self._tokenizer = Decoder(model, tokenizer), tokenizer
         return self._decoder, self._tokenizer
 
 

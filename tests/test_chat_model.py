@@ -300,8 +300,24 @@ def test_a_saved_policy_says_the_same_again(policy, tmp_path):
     assert not list(tmp_path.glob("*.bin")) and list(tmp_path.glob("*.safetensors"))
 
 
-def test_a_template_that_rewrites_what_was_said_is_refused():
+def test_a_template_that_trims_trims_the_utterance_too():
+    policy = _foreign_policy(CHATML.replace("m['content']", "m['content'] | trim"))
+    policy.max_new_tokens = 3
+    conversations = [Conversation().then("user", f"hello {i}") for i in range(128)]
+    said = policy.speak(conversations, [np.random.default_rng(i) for i in range(128)])
+    assert all(one.text == one.text.strip() and decode(policy.tokenizer, [one.tokens]) == [one.text] for one in said)
+
+
+def test_a_model_whose_generation_config_names_another_end_may_say_it():
+    foreign = _foreign_policy()
+    other = foreign.tokenizer.convert_tokens_to_ids("<|user|>")
+    foreign.model.generation_config.eos_token_id = [foreign.tokenizer.eos_token_id, other]
+    assert other in foreign.banned and other not in foreign.clone().banned
+
+
+def test_a_template_that_rewrites_what_was_said_speaks_but_is_refused_for_training():
     policy = _foreign_policy(REWRITING)
+    assert policy.speak([Conversation().then("user", "hello")], [np.random.default_rng(0)])[0].tokens
     steps = (Step(Utterance("hello"), "hi", 0.0), Step(Utterance("what"), "ok", 0.0))
     with pytest.raises(ValueError, match="rewrites"):
         policy.trajectory_tokens(Trajectory(0, "", (), steps, True, "outcome", True, True))
