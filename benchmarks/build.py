@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import pkgutil
 import random
 import re
 import shlex
@@ -25,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -36,11 +37,12 @@ from envs.env import ConversationEnv
 from envs.trajectory import Trajectory
 from envs.users import UserSimulator
 
-RUNNER_KEYS = ("users", "behaviour", "start", "evaluation", "references")
+RUNNER_KEYS = ("users", "behaviour", "behaviour_user", "start", "evaluation", "references")
 """Keys of ``conf/env/NAME.yaml`` that are not the environment's own arguments:
 
 - ``users``: name → who can be talked with. The first is the default; all are evaluated.
 - ``behaviour``: the agent that speaks in the logged data. Optional.
+- ``behaviour_user``: the name of the user it speaks with, whomever a run learns with. Optional; the run's own user.
 - ``start``: folder of the starting model, for agents to refer to as ``${env.start}``. Optional.
 - ``evaluation``: ``{split: …, also: […]}``. Optional; all splits but ``train``, or ``train`` if there is no other.
 - ``references``: ``{start: AGENT, optimum: AGENT}``, whose mean returns are score 0 and score 1. Optional.
@@ -124,7 +126,7 @@ class Experiment:
     def splits(self) -> list[str]:
         """The splits that are evaluated, the main one first."""
         evaluation = self.config["env"].get("evaluation")
-        have = tuple(get_object(self.config["env"]["_target_"]).splits)
+        have = tuple(_find(self.config["env"]["_target_"], "env").splits)
         if not evaluation:
             return [split for split in have if split != "train"] or ["train"]
         chosen = [evaluation["split"], *(evaluation.get("also") or ())]
@@ -141,6 +143,16 @@ class Experiment:
     def curve(self) -> Curve:
         return Curve(**self.config["budget"]["curve"])
 
+    def check(self) -> None:
+        """Check every value against the constructor it is for, before anything is built: models load slowly."""
+        env = dict(self.config["env"])
+        beside = {key: env.pop(key, None) for key in RUNNER_KEYS}
+        _check_node(self.config["agent"], "agent")
+        _check_node(env, "env", given=("user", "split"))
+        _check_node(beside["users"], "env.users")
+        _check_node(beside["behaviour"], "env.behaviour")
+        _ = self.splits
+
     def build_user(self, name: str) -> UserSimulator:
         return _build(self.config["env"]["users"][name], f"env.users.{name}")
 
@@ -150,8 +162,7 @@ class Experiment:
         return _build(node, "env", user=user, split=split)
 
     def build_agent(self) -> Agent:
-        """The agent, with the libraries it imports seeded before it draws its first weights."""
-        _check_node(self.config["agent"], "agent")
+        """The agent; what it draws while it is built follows from the seed."""
         seed_libraries(self.seed, 0)
         return _build(self.config["agent"], "agent")
 
@@ -161,7 +172,9 @@ class Experiment:
         behaviour = self.config["env"].get("behaviour")
         speaker = _build(behaviour, "env.behaviour") if behaviour else None
         budget = Budget(**{field.name: self.config["budget"][field.name] for field in fields(Budget)})
-        return Practice(env, budget, self.seed, speaker, on_conversation)
+        name = self.config["env"].get("behaviour_user")
+        logged_env = self.build_env(self.build_user(name), "train") if name else None
+        return Practice(env, budget, self.seed, speaker, logged_env, on_conversation)
 
 
 def use_threads(count: int) -> None:
@@ -189,7 +202,7 @@ def _resolve(config: DictConfig) -> dict[str, Any]:
         return typing.cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     except OmegaConfBaseException as error:
         where = getattr(error, "full_key", None) or "the configuration"
-        raise RunError(f"{where} can't be read: {str(error).splitlines()[0]}. Set it on the command line.") from error
+        raise RunError(f"{where} can't be read: {str(error).splitlines()[0]}. Set it on the command line.") from None
 
 
 def _choose(key: str, value: Any, choices: Collection[Any], what: str) -> None:
@@ -209,17 +222,19 @@ def _check_budget(budget: dict[str, Any]) -> None:
 
 # ---- building an object from its node -----------------------------------------------------------------------------
 
+_SAID_IN_WORDS = (ValueError, OSError, ImportError)
+"""What constructors raise when a value is wrong or something is missing; anything else is a defect of theirs."""
+
 
 def _build(node: Mapping[str, Any], where: str, **given: Any) -> Any:
     """The object that ``node`` describes, or a ``RunError`` that says in one sentence why it can't be built."""
-    _check_node(node, where, given)
     try:
         return instantiate({**node, "_partial_": True, "_convert_": "all"})(**given)
-    except InstantiationException as error:
-        raise RunError(f"{where} can't be built: {error.__cause__ or error}") from error
-    except (ValueError, TypeError, LookupError, OSError, ImportError) as error:
-        said = str(error) if not isinstance(error, KeyError) else repr(error)
-        raise RunError(f"{where} ({node['_target_']}) can't be built: {said}") from error
+    except (InstantiationException, *_SAID_IN_WORDS) as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        if not isinstance(cause, _SAID_IN_WORDS):
+            raise
+        raise RunError(f"{where} ({node['_target_']}) can't be built: {cause}") from error
 
 
 def _check_node(node: Any, where: str, given: Collection[str] = ()) -> None:
@@ -231,33 +246,46 @@ def _check_node(node: Any, where: str, given: Collection[str] = ()) -> None:
         return
     if "_target_" in node:
         target = _find(node["_target_"], where)
-        hints, required = _signature(target)
         values = {key: value for key, value in node.items() if not (key.startswith("_") and key.endswith("_"))}
-        if hints is not None:
-            _check_mapping(values, hints, [key for key in required if key not in given], where)
+        hints, required, closed = _signature(target)
+        known = hints if closed else {**dict.fromkeys(values, Any), **hints}
+        _check_mapping(values, known, [key for key in required if key not in given], where)
     for key, value in node.items():
         _check_node(value, f"{where}.{key}")
 
 
 def _find(target: str, where: str) -> Any:
     try:
-        return get_object(target)
-    except Exception as error:
-        cause = error.__cause__ or error
-        raise RunError(f"{where}._target_={target} can't be imported: {cause}") from error
+        return pkgutil.resolve_name(target)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise RunError(f"{where}._target_={target} can't be imported: {error}.") from error
 
 
-def _signature(target: Any) -> tuple[dict[str, Any] | None, list[str]]:
-    """The type of each argument and the names without a default; None for the types when any keyword is taken."""
-    parameters = list(inspect.signature(target).parameters.values())
-    required = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+def _signature(target: Any) -> tuple[dict[str, Any], list[str], bool]:
+    """The type of each argument, the names without a default, and whether these are all the arguments there are.
+
+    Where a constructor hands ``**kwargs`` to its base class, the base's arguments are among them.
+    """
+    bases = target.__mro__ if inspect.isclass(target) else ()
+    makers = [vars(base)["__init__"] for base in bases if "__init__" in vars(base)] or [target]
+    hints: dict[str, Any] = {}
+    required: list[str] = []
+    for maker in makers:
+        parameters = list(inspect.signature(maker).parameters.values())[inspect.isclass(target) :]
+        named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        required += [p.name for p in named if p.default is p.empty and p.name not in hints]
+        hints = {p.name: hint for p, hint in zip(named, _hints(maker, named), strict=True)} | hints
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return hints, required, True
+    return hints, required, False
+
+
+def _hints(maker: Any, parameters: Sequence[inspect.Parameter]) -> list[Any]:
     try:
-        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except NameError:  # a type imported for checkers only
+        hints = typing.get_type_hints(maker)
+    except NameError:  # a type that is imported for type checkers only
         hints = {}
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return None, required
-    return {p.name: hints.get(p.name, Any) for p in parameters}, required
+    return [hints.get(parameter.name, Any) for parameter in parameters]
 
 
 def _check_mapping(values: Any, hints: Mapping[str, Any], required: Collection[str], where: str) -> None:

@@ -121,10 +121,10 @@ class RunFolder:
             folder._compare(experiment.identity)
             return folder
         folder._hold()
-        if anew and folder._config.exists():
+        if anew and folder.begun:
             say(f"Moved the earlier run to {set_aside(folder.path)}.")
             folder._hold()
-        if folder._config.exists():
+        if folder.begun:
             folder._compare(experiment.identity)
         else:
             about = {"command": experiment.command, "overrides": experiment.overrides}
@@ -143,6 +143,11 @@ class RunFolder:
     @property
     def _config(self) -> Path:
         return self.path / "config.yaml"
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything in it that resuming could build on."""
+        return any(path.exists() for path in (self.checkpoints, self.trajectories, self.record))
 
     @property
     def finished(self) -> bool:

@@ -1,4 +1,4 @@
-"""Whether a killed run ends as an undisturbed one: ``python -m benchmarks.kill_test agent=iterppo env=sales budget=smoke``.
+"""Whether a killed run ends as an undisturbed one: ``python -m benchmarks.kill_test agent=iterppo budget=smoke``.
 
 Runs the command once undisturbed, then again with SIGKILL at random moments, each time continued by the same command,
 and compares records, metrics and trajectories. What tells the time or the source version is left out of the comparison.

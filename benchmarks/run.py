@@ -6,6 +6,8 @@ agents of your own come in with ``--config-dir FOLDER``.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import hydra
 from omegaconf import DictConfig
 
@@ -18,8 +20,10 @@ from benchmarks.progress import RunError, bar, readable_errors, report, say
 from benchmarks.provenance import Clock, commit, make_record
 from results.record import Record
 
+CONF = Path(__file__).parents[1] / "conf"
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 @readable_errors
 def main(config: DictConfig) -> None:
     """Compose, claim the run's folder, run, tell."""
@@ -35,6 +39,7 @@ def main(config: DictConfig) -> None:
 
 def run(experiment: Experiment, folder: RunFolder) -> None:
     """Learn until the budget is spent, evaluate, record; from the last checkpoint if there is one."""
+    experiment.check()
     clock, progress = Clock(), bar(f"{experiment.agent} learns", experiment.config["budget"]["conversations"])
     user = experiment.build_user(experiment.user)
     practice = experiment.build_practice(user, on_conversation=lambda _: progress.update())
@@ -43,15 +48,18 @@ def run(experiment: Experiment, folder: RunFolder) -> None:
     journal.note_commit(commit())
     progress.update(practice.spent.conversations)
     clock.book(journal.seconds, "setup")
-    while agent.learns and not practice.exhausted:
-        if not journal.rows:
-            journal.note(practice, {}, examine(agent, experiment, user, practice))
-            clock.book(journal.seconds, "evaluation")
-        metrics = improve(agent, practice)
+
+    def keep(metrics: Metrics) -> None:
         clock.book(journal.seconds, "learning")
         journal.note(practice, metrics, examine(agent, experiment, user, practice))
         clock.book(journal.seconds, "evaluation")
         folder.save(agent, practice, journal)
+
+    if agent.learns and not journal.rows:
+        agent.prepare(practice)
+        keep({})
+    while agent.learns and not practice.exhausted:
+        keep(improve(agent, practice))
     progress.close()
     evaluations = evaluate(agent, experiment, user, folder)
     clock.book(journal.seconds, "evaluation")

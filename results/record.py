@@ -143,9 +143,7 @@ class Record:
         for one in self.evaluations:
             lengths = {len(one.seeds), len(one.keys), len(one.returns), len(one.successes)}
             if len(lengths) != 1:
-                raise RecordError(
-                    f"the lists of evaluations[{one.user}, {one.split}] differ in length: {sorted(lengths)}"
-                )
+                raise RecordError(f"the lists of evaluation {one.user}-{one.split} differ in length: {sorted(lengths)}")
 
     def to_json(self) -> str:
         """Strict JSON (no NaN), indented, with lists of plain values on one line."""

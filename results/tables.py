@@ -60,7 +60,9 @@ def _seconds(record: Record) -> float:
 
 
 def _shown(score: Estimate | None) -> str:
-    return "-" if score is None or np.isnan(score.value) else f"{score.value:z.2f} [{score.low:z.2f}, {score.high:z.2f}]"
+    return (
+        "-" if score is None or np.isnan(score.value) else f"{score.value:z.2f} [{score.low:z.2f}, {score.high:z.2f}]"
+    )
 
 
 def _percent(share: Estimate) -> str:

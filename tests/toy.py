@@ -128,3 +128,22 @@ class Bandit(Agent):
 
 def _wanted(conversation: Conversation) -> str:
     return conversation.turns[0].text.removesuffix(".").split()[-1]
+
+
+class Idler(Agent):
+    """Learns without conversations, in one iteration, and says that it is done only if ``honest``."""
+
+    learns = True
+
+    def __init__(self, honest: bool = True):
+        self.honest = honest
+
+    def act(
+        self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator], *, explore: bool = True
+    ) -> list[Utterance]:
+        return [Utterance("red") for _ in conversations]
+
+    def improve(self, practice: Practice) -> Metrics:
+        if self.honest:
+            practice.finish()
+        return {"logged": float(len(practice.logged())), "undefined": float("nan")}

@@ -1,0 +1,199 @@
+"""The leaderboard: who is compared with whom, what the table says, and what it says when something is missing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from results.curves import curve_table, spread
+from results.leaderboard import main
+from results.record import CurvePoint, Evaluation, Record
+from results.sections import entries_of, sections_of
+from tests.test_record import RECORD
+
+CELLS = [(user, split) for user in ("plain", "moody") for split in ("iid_test", "ood_test")]
+
+
+def record(agent: str, value: float, seed: int = 0, scenarios: int = 20, **changes) -> Record:
+    """A record whose returns alternate around ``value``: value - 0.1, value + 0.1, …; moody users give half."""
+    wave = [-0.1 if i % 2 == 0 else 0.1 for i in range(scenarios)]
+    evaluations = [
+        Evaluation(
+            user, split, list(range(scenarios)), [str(i) for i in range(scenarios)],
+            [(value + w) * (0.5 if user == "moody" else 1) for w in wave], [value > 0.5] * scenarios, 2.0, 0,
+        )
+        for user, split in CELLS
+    ]  # fmt: skip
+    curve = [CurvePoint(i, 40 * i, value * i / 2, 0.5, 0) for i in range(3)]
+    return replace(RECORD, agent=agent, seed=seed, evaluations=evaluations, curve=curve, **changes)
+
+
+LEARNT = [record("bandit", 0.6, seed=0), record("bandit", 0.8, seed=1)]
+FIXED = [record("always_red", 0.2, learns=False), record("echo", 1.2, learns=False)]
+
+
+@pytest.fixture
+def board(tmp_path, capsys):
+    """Writes records as runs, makes the leaderboard; returns its Markdown, its CSV and what was said."""
+
+    def go(records, *options: str, wanted: int = 0) -> tuple[str, pd.DataFrame | None, str]:
+        for n, one in enumerate(records):
+            folder = tmp_path / "runs" / str(n)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "record.json").write_text(one if isinstance(one, str) else one.to_json())
+        assert main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), *options]) == wanted
+        said = capsys.readouterr().err
+        if wanted:
+            return "", None, said
+        out = tmp_path / "out"
+        return (out / "leaderboard.md").read_text(), pd.read_csv(out / "leaderboard.csv", keep_default_na=False), said
+
+    return go
+
+
+def rows(markdown: str) -> list[list[str]]:
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_seeds_of_one_agent_are_one_row_and_rows_are_sorted_by_score(board):
+    markdown, _, _ = board(LEARNT + FIXED)
+    assert [row[:4] for row in rows(markdown)] == [
+        ["echo", "-", "1", "1.00 [1.00, 1.00]"],
+        ["bandit", "plain", "2", "0.50 [0.40, 0.60]"],  # (0.7 - 0.2) / (1.2 - 0.2); its seeds have 0.4 and 0.6
+        ["always_red", "-", "1", "0.00 [0.00, 0.00]"],
+    ]
+
+
+def test_the_csv_has_a_line_per_agent_user_and_split(board):
+    _, table, _ = board(LEARNT + FIXED)
+    assert len(table) == 3 * 4
+    one = table[(table.agent == "bandit") & (table.user == "moody") & (table.split == "ood_test")].iloc[0]
+    assert one["return"] == pytest.approx(0.35) and float(one.score) == pytest.approx(0.5)
+    assert (one.success, one.training_seeds, one.conversations) == (1.0, "0 1", 240.0)
+
+
+def test_without_the_references_there_are_returns_and_the_command_that_makes_them(board):
+    markdown, table, _ = board(LEARNT)
+    assert [row[3] for row in rows(markdown)] == ["-"] and "0.700 [" in markdown
+    assert "`python -m benchmarks.run agent=echo env=shop user=plain budget=tiny` makes it" in markdown
+    assert (table.score == "").all()
+
+
+def test_references_of_a_larger_evaluation_are_compared_on_the_common_scenarios(board):
+    larger = [record("always_red", 0.2, scenarios=60, learns=False, budget="big")]
+    larger += [record("echo", 1.2, scenarios=60, learns=False, budget="big")]
+    markdown, table, _ = board(LEARNT + larger)
+    assert rows(markdown)[1][3].startswith("0.50") and set(table.scenarios) == {20}
+
+
+def test_references_of_a_smaller_evaluation_do_not_serve(board):
+    smaller = [record(agent, 0.2, scenarios=10, learns=False, budget="small") for agent in ("always_red", "echo")]
+    markdown, _, _ = board(LEARNT + smaller)
+    assert [row[0] for row in rows(markdown)] == ["bandit"] and "No record of the start" in markdown
+
+
+def test_another_training_user_or_budget_is_another_section():
+    sections = sections_of(LEARNT + FIXED + [record("bandit", 0.5, user="moody"), record("bandit", 0.5, budget="big")])
+    assert [section.title for section in sections] == [
+        "shop, trained with moody, budget tiny",
+        "shop, trained with plain, budget big",
+        "shop, trained with plain, budget tiny",
+    ]
+    assert all({"echo", "always_red"} <= {entry.agent for entry in section.entries} for section in sections)
+
+
+def test_differently_set_environments_are_not_compared():
+    other = record("echo", 1.2, learns=False, config={"env": {"max_exchanges": 1}}, variant=["env.max_exchanges=1"])
+    (section, alone) = sorted(sections_of([*LEARNT, FIXED[0], other]), key=lambda one: -len(one.entries))
+    assert section.references["optimum"] is None and [entry.agent for entry in alone.entries] == [other_name(other)]
+
+
+def other_name(one: Record) -> str:
+    return " ".join([one.agent, *one.variant])
+
+
+def test_a_variant_is_a_row_of_its_own():
+    entries = entries_of([*LEARNT, record("bandit", 0.5, variant=["agent.rate=1"])])
+    assert [(entry.agent, len(entry.records)) for entry in entries] == [("bandit", 2), ("bandit agent.rate=1", 1)]
+
+
+def test_unscored_conversations_are_counted_and_left_out(board):
+    one = record("bandit", 0.6)
+    cell = one.evaluations[0]
+    half = [None if i % 2 == 0 else 0.9 for i in range(20)]
+    damaged = replace(cell, returns=half, successes=[None if r is None else True for r in half], unscored=10)
+    _, table, _ = board([replace(one, evaluations=[damaged, *one.evaluations[1:]]), *FIXED])
+    line = table[(table.agent == "bandit") & (table.user == "plain") & (table.split == "iid_test")].iloc[0]
+    assert (line["return"], line.unscored, line.success) == (pytest.approx(0.9), 10, 1.0)
+
+
+def test_one_environment_can_be_asked_for(board):
+    elsewhere = [replace(one, env="elsewhere") for one in LEARNT]
+    _, table, _ = board([*LEARNT, *elsewhere], "--env", "elsewhere")
+    assert set(table.env) == {"elsewhere"}
+    _, _, said = board(LEARNT, "--env", "nowhere", wanted=1)
+    assert "no records of env=nowhere" in said
+
+
+def test_several_environments_have_an_interquartile_mean(board):
+    elsewhere = [replace(one, env="elsewhere") for one in LEARNT + FIXED]
+    markdown, _, _ = board(LEARNT + FIXED + elsewhere)
+    assert "## All environments, budget tiny" in markdown
+    # runs score 0.4 and 0.6 in both environments; of the four the middle two are left
+    assert "| bandit     | 2     | 0.500 [0.400, 0.600]" in markdown
+
+
+def test_a_bad_record_is_named_and_can_be_skipped(board, tmp_path):
+    bad = LEARNT[0].to_json()[:300]
+    _, _, said = board([*LEARNT, bad], wanted=1)
+    assert str(tmp_path / "runs/2/record.json") in said and "--skip-bad" in said
+    markdown, _, said = board([*LEARNT, bad], "--skip-bad")
+    assert "left out" in said and "bandit" in markdown
+
+
+def test_runs_that_were_moved_aside_are_left_out(board, tmp_path):
+    aside = tmp_path / "runs/seed0.aside-20260101"
+    aside.mkdir(parents=True)
+    (aside / "record.json").write_text("{")
+    assert "bandit" in board(LEARNT)[0]
+
+
+def test_no_records_at_all_is_said(board, tmp_path, capsys):
+    assert main(["--runs", str(tmp_path / "nowhere")]) == 1
+    assert "nowhere is no folder" in capsys.readouterr().err
+
+
+def test_what_a_reader_must_know_is_noted(board):
+    markdown, _, _ = board([replace(LEARNT[0], dirty=True), *FIXED])
+    assert "One training seed only" in markdown and "uncommitted source: bandit" in markdown
+
+
+def test_curves_are_drawn_for_learners(board, tmp_path):
+    board(LEARNT + FIXED)
+    out = tmp_path / "out"
+    assert (out / "learning-curve-shop-plain-tiny.png").read_bytes().startswith(b"\x89PNG")
+    drawing = (out / "learning-curve-shop-plain-tiny.svg").read_text()
+    assert drawing.startswith("<?xml") and not list(out.glob("*moody*"))
+    x, table = curve_table(entries_of(LEARNT)[0])
+    np.testing.assert_allclose(table, [[0, 0.3, 0.6], [0, 0.4, 0.8]])
+    np.testing.assert_array_equal(x, [0, 40, 80])
+
+
+def test_labels_are_moved_apart_by_no_more_than_needed():
+    assert spread([0.0, 5.0], 1.0) == [0.0, 5.0]
+    assert spread([0.0, 0.0], 1.0) == [-0.5, 0.5]
+    assert spread([0.0, 0.5, 3.0], 1.0) == pytest.approx([-0.25, 0.75, 3.0])
+    moved = spread(sorted(np.random.default_rng(0).uniform(0, 5, 20)), 0.3)
+    assert min(np.diff(moved)) >= 0.3 - 1e-9
+
+
+def test_the_results_package_imports_no_other_of_ours():
+    for path in Path("results").glob("*.py"):
+        words = path.read_text().split()
+        after = {after for word, after in zip(words, words[1:], strict=False) if word in ("from", "import")}
+        assert not {"envs", "agents", "benchmarks"} & {name.split(".")[0] for name in after}, path
