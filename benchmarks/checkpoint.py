@@ -121,22 +121,33 @@ class RunFolder:
             folder._compare(experiment.identity)
             return folder
         folder._hold()
-        if anew and folder.begun:
-            say(f"Moved the earlier run to {set_aside(folder.path)}.")
-            folder._hold()
-        if folder.begun:
-            folder._compare(experiment.identity)
+        try:
+            folder._take(experiment, anew)
+        except BaseException:
+            folder._release()
+            raise
+        return folder
+
+    def _take(self, experiment: Experiment, anew: bool) -> None:
+        if anew and self.begun:
+            say(f"Moved the earlier run to {set_aside(self.path)}.")
+            self._release()
+            self._hold()
+        if self.begun:
+            self._compare(experiment.identity)
         else:
             about = {"command": experiment.command, "overrides": experiment.overrides}
-            write_whole(folder.path / "overrides.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
-            write_whole(folder._config, yaml.safe_dump(experiment.identity, sort_keys=False, allow_unicode=True))
-        folder._sweep()
-        return folder
+            write_whole(self.path / "overrides.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+            write_whole(self._config, yaml.safe_dump(experiment.identity, sort_keys=False, allow_unicode=True))
+        self._sweep()
 
     def __enter__(self) -> RunFolder:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._release()
+
+    def _release(self) -> None:
         if self._lock:
             self._lock.close()
 
@@ -164,6 +175,7 @@ class RunFolder:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            lock.close()
             raise RunError(f"Another process is at work on {self.path}; wait for it, or end it.") from error
         self._lock = lock
 

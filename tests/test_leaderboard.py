@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -195,5 +196,5 @@ def test_labels_are_moved_apart_by_no_more_than_needed():
 def test_the_results_package_imports_no_other_of_ours():
     for path in Path("results").glob("*.py"):
         words = path.read_text().split()
-        after = {after for word, after in zip(words, words[1:], strict=False) if word in ("from", "import")}
+        after = {after for word, after in pairwise(words) if word in ("from", "import")}
         assert not {"envs", "agents", "benchmarks"} & {name.split(".")[0] for name in after}, path

@@ -4,44 +4,49 @@ from __future__ import annotations
 
 import fcntl
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
 
 import benchmarks.evaluate
+import benchmarks.run
 from benchmarks.checkpoint import RunFolder, write_whole
 from benchmarks.kill_test import compare, kill_test
+from benchmarks.progress import RunError
 from benchmarks.run import main
 
 CONF = Path(__file__).parent / "conf"
-WORDS = [f"--config-dir={CONF}", "env=shop", "budget=tiny", "agent=bandit"]
+WORDS = ["env=shop", "budget=tiny", "agent=bandit"]
 
 
 class Killed(BaseException):
     """Stands for a process that ends here."""
 
 
+def start(results: Path, *overrides: str) -> Path:
+    """Run the command in this process into ``results``; returns the run's folder."""
+    words = [*WORDS, f"results={results}", *overrides]
+    with initialize_config_dir(str(benchmarks.run.CONF), version_base="1.3"):
+        config = compose("config", [f"hydra.searchpath=[file://{CONF}]", *words], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        del config["hydra"]
+    main(config)
+    return results / "shop/plain/bandit/tiny/seed0"
+
+
 @pytest.fixture
-def run(monkeypatch):
-    """Runs the command in this process into ``results``; returns the run's folder."""
-
-    def go(results: Path, *overrides: str) -> Path:
-        monkeypatch.setattr(sys, "argv", ["run.py", *WORDS, f"results={results}", *overrides])
-        main()
-        return results / "shop/plain/bandit/tiny/seed0"
-
-    return go
+def run():
+    return start
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     """The folder of an undisturbed run."""
-    results = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["run.py", *WORDS, f"results={results}"])
-        main()
-    return results / "shop/plain/bandit/tiny/seed0"
+    return start(tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture
@@ -75,7 +80,7 @@ def test_a_run_ended_anywhere_and_resumed_ends_as_an_undisturbed_one(run, killed
 
 def test_killed_at_random_moments_and_resumed_it_ends_the_same(tmp_path, monkeypatch):
     monkeypatch.chdir(CONF.parents[1])
-    assert kill_test([*WORDS, "agent.pause=0.05"], kills=4, seed=1, folder=tmp_path) == 0
+    assert kill_test([f"--config-dir={CONF}", *WORDS, "agent.pause=0.05"], kills=4, seed=1, folder=tmp_path) == 0
 
 
 def test_the_comparison_finds_a_difference(run, whole, tmp_path):
@@ -103,15 +108,15 @@ def test_what_was_evaluated_is_not_evaluated_again(run, killed, tmp_path, monkey
 
 
 @pytest.mark.parametrize("moment", [(RunFolder, "save", 4), (RunFolder, "write_record", 1)])
-def test_another_configuration_is_told_apart_key_by_key(run, killed, tmp_path, capsys, moment):
+def test_another_configuration_is_told_apart_key_by_key(run, killed, tmp_path, moment):
     killed(tmp_path, *moment)
     folder = tmp_path / "shop/plain/bandit/tiny/seed0"
     text = (folder / "config.yaml").read_text()
-    (folder / "config.yaml").write_text(text.replace("learning_rate: 2.0", "learning_rate: 3.0\n  momentum: 1"))
-    with pytest.raises(SystemExit):
+    (folder / "config.yaml").write_text(text.replace("learning_rate: 4.0", "learning_rate: 3.0\n  momentum: 1"))
+    with pytest.raises(RunError) as error:
         run(tmp_path)
-    said = capsys.readouterr().err
-    assert "agent.learning_rate: 3.0 there, 2.0 now" in said and "agent.momentum: 1 there, (absent) now" in said
+    said = str(error.value)
+    assert "agent.learning_rate: 3.0 there, 4.0 now" in said and "agent.momentum: 1 there, (absent) now" in said
     assert "resume=never" in said
     run(tmp_path, "resume=never")
     aside = [path for path in folder.parent.iterdir() if ".aside-" in path.name]
@@ -140,51 +145,48 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before_it_loudly(run, kille
     assert any(".aside-" in other.name for other in folder.iterdir()), "the evaluation of the lost agent is moved aside"
 
 
-def test_when_every_checkpoint_is_damaged_the_remedy_is_named(run, killed, tmp_path, capsys):
+def test_when_every_checkpoint_is_damaged_the_remedy_is_named(run, killed, tmp_path):
     killed(tmp_path, RunFolder, "write_record", 1)
     for path in tmp_path.rglob("checkpoints/*/state.json"):
         path.write_text("")
-    with pytest.raises(SystemExit):
+    with pytest.raises(RunError) as error:
         run(tmp_path)
-    said = capsys.readouterr().err
+    said = str(error.value)
     assert "No checkpoint in" in said and "resume=never" in said
     assert len(list(tmp_path.rglob("checkpoints/*/state.json"))) == 2
 
 
-def test_a_damaged_evaluation_file_is_named(run, killed, tmp_path, capsys):
+def test_a_damaged_evaluation_file_is_named(run, killed, tmp_path):
     killed(tmp_path, RunFolder, "write_record", 1)
     path = tmp_path / "shop/plain/bandit/tiny/seed0/trajectories/plain-iid_test.jsonl"
     path.write_text(path.read_text()[:-30])
-    with pytest.raises(SystemExit):
+    with pytest.raises(RunError) as error:
         run(tmp_path)
-    said = capsys.readouterr().err
-    assert f"{path}, line 40" in said and "the same command makes it again" in said
+    said = str(error.value)
+    assert f"{path}, line 20" in said and "the same command makes it again" in said
     path.unlink()
     assert (run(tmp_path) / "record.json").exists()
 
 
-def test_a_damaged_record_is_named_with_its_remedy(run, tmp_path, capsys):
+def test_a_damaged_record_is_named_with_its_remedy(run, tmp_path):
     folder = run(tmp_path)
     text = (folder / "record.json").read_text()
     (folder / "record.json").write_text(text[:500])
-    with pytest.raises(SystemExit):
+    with pytest.raises(RunError, match="Move that file away") as error:
         run(tmp_path)
-    assert (
-        f"{folder / 'record.json'} can't be read" in (said := capsys.readouterr().err) and "Move that file away" in said
-    )
+    assert f"{folder / 'record.json'} can't be read" in str(error.value)
     (folder / "record.json").rename(folder / "bad.json")
     run(tmp_path)
     assert json.loads((folder / "record.json").read_text())["evaluations"] == json.loads(text)["evaluations"]
 
 
-def test_a_folder_that_another_process_holds_is_not_touched(run, tmp_path, capsys):
+def test_a_folder_that_another_process_holds_is_not_touched(run, tmp_path):
     folder = tmp_path / "shop/plain/bandit/tiny/seed0"
     folder.mkdir(parents=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(SystemExit):
+        with pytest.raises(RunError, match="Another process is at work"):
             run(tmp_path)
-    assert "Another process is at work" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == [".lock"]
 
 

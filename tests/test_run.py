@@ -62,14 +62,14 @@ def test_a_run_records_what_it_was_and_what_came_of_it(run, tmp_path):
     assert (record.agent, record.env, record.user, record.budget, record.seed) == ("bandit", "shop", "plain", "tiny", 0)
     assert (record.variant, record.learns) == ([], True)
     assert record.references == {"start": "always_red", "optimum": "echo"}
-    assert record.config["agent"]["learning_rate"] == 2.0
-    assert record.spent.conversations == 240 and 240 <= record.spent.exchanges <= 720
+    assert record.config["agent"]["learning_rate"] == 4.0
+    assert record.spent.conversations == 120 and 120 <= record.spent.exchanges <= 360
     assert record.spent.user_tokens == 3 * record.spent.exchanges
     assert [(one.user, one.split) for one in record.evaluations] == [
         ("plain", "iid_test"), ("plain", "ood_test"), ("moody", "iid_test"), ("moody", "ood_test"),
     ]  # fmt: skip
-    assert all(one.seeds == list(range(40)) for one in record.evaluations)
-    assert [point.conversations for point in record.curve] == [0, 40, 80, 120, 160, 200, 240]
+    assert all(one.seeds == list(range(20)) for one in record.evaluations)
+    assert [point.conversations for point in record.curve] == [0, 20, 40, 60, 80, 100, 120]
     assert record.curve[-1].mean_return > record.curve[0].mean_return + 0.2
     assert set(record.versions) >= {"python", "torch", "transformers", "trl", "numpy", "gymnasium", "parley-gym"}
     assert record.seconds.learning > 0 and record.seconds.cpu > 0
@@ -78,10 +78,10 @@ def test_a_run_records_what_it_was_and_what_came_of_it(run, tmp_path):
 
 def test_the_folder_holds_configuration_metrics_checkpoints_and_conversations(run):
     folder = run("agent=bandit")
-    assert yaml.safe_load((folder / "config.yaml").read_text())["budget"]["per_iteration"] == 40
+    assert yaml.safe_load((folder / "config.yaml").read_text())["budget"]["per_iteration"] == 20
     assert "agent=bandit" in json.loads((folder / "overrides.json").read_text())["overrides"]
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [(row["iteration"], row["conversations"]) for row in rows] == [(i, 40 * i) for i in range(7)]
+    assert [(row["iteration"], row["conversations"]) for row in rows] == [(i, 20 * i) for i in range(7)]
     assert all(row["evaluation"]["mean_return"] is not None for row in rows)
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["000005", "000006"]
     trajectories = list(read_jsonl(folder / "trajectories/plain-iid_test.jsonl"))
