@@ -151,6 +151,8 @@ class Experiment:
         _check_node(env, "env", given=("user", "split"))
         _check_node(beside["users"], "env.users")
         _check_node(beside["behaviour"], "env.behaviour")
+        if beside["behaviour_user"]:
+            _choose("env.behaviour_user", beside["behaviour_user"], beside["users"], f"the users of env={self.env}")
         _ = self.splits
 
     def build_user(self, name: str) -> UserSimulator:

@@ -38,6 +38,7 @@ def draw(section: Section, out: Path) -> list[Path]:
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
     labels = [_curve(axes, entry, n) for n, entry in enumerate(sorted(learners, key=lambda entry: entry.agent))]
     labels += [_level(axes, section, entry) for entry in section.ranked if not entry.first.learns]
+    axes.set_xlim(0, max(record.curve[-1].conversations for entry in learners for record in entry.records))
     _dress(axes, section)
     _write_labels(axes, labels)
     paths = [out / f"learning-curve-{section.name}.{suffix}" for suffix in _FORMATS]
@@ -50,7 +51,7 @@ def draw(section: Section, out: Path) -> list[Path]:
 def _curve(axes: Axes, entry: Entry, n: int) -> _Label:
     colour, style = _COLOURS[n % len(_COLOURS)], _STYLES[n // len(_COLOURS) % len(_STYLES)]
     x, table = curve_table(entry)
-    axes.plot(x, np.nanmean(table, axis=0), color=colour, linestyle=style, linewidth=2, label="curve")
+    axes.plot(x, np.nanmean(table, axis=0), color=colour, linestyle=style, linewidth=2)
     if len(table) > 1:
         axes.fill_between(x, np.nanmin(table, axis=0), np.nanmax(table, axis=0), color=colour, alpha=0.15, linewidth=0)
     return _Label(entry.agent, float(np.nanmean(table[:, -1])), colour)
@@ -79,7 +80,6 @@ def _dress(axes: Axes, section: Section) -> None:
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
-    axes.set_xlim(0, max(line.get_xdata()[-1] for line in axes.get_lines() if line.get_label() == "curve"))
     axes.margins(y=0.08)
     axes.annotate(
         "Line: mean over training seeds. Band: lowest to highest seed. Dashed: agents that don't learn.",

@@ -126,19 +126,19 @@ class Section:
         weights = scenario_weights(self._keys(condition), rng)
         returns = {entry: entry.returns(condition, self.seeds) for entry in self.entries}
         start, optimum = self.references.get("start"), self.references.get("optimum")
-        scored = start in returns and optimum in returns
-        return [
-            Measure(
-                mean_interval(returns[entry], weights, rng),
-                mean_interval(entry.successes(condition, self.seeds), weights, rng),
-                score_interval(returns[entry], returns[start], returns[optimum], weights, rng) if scored else None,
-            )
-            for entry in self.entries
-        ]
+        measures = []
+        for entry in self.entries:
+            successes = mean_interval(entry.successes(condition, self.seeds), weights, rng)
+            score = None
+            if start and optimum:
+                score = score_interval(returns[entry], returns[start], returns[optimum], weights, rng)
+            measures.append(Measure(mean_interval(returns[entry], weights, rng), successes, score))
+        return measures
 
     def _keys(self, condition: Condition) -> list[str]:
         cell = self.entries[0].cells(condition[0][0], condition[1])[0]
-        return _aligned(cell, "keys", self.seeds)
+        key_of = dict(zip(cell.seeds, cell.keys, strict=True))
+        return [key_of[seed] for seed in self.seeds]
 
     def main(self, entry: Entry) -> Measure:
         """What the section is sorted by: the training user on the main split."""
