@@ -20,10 +20,12 @@ What the paper leaves open, and what is done here:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from agents.agent import Agent, Metrics
 from agents.chat_model import ChatModel
@@ -34,6 +36,10 @@ from agents.q_function import Labelled, QFunction
 from agents.starting import starting_policy
 from envs.conversation import Conversation
 from envs.trajectory import Trajectory, Utterance, read_jsonl, write_jsonl
+
+
+ODD_SAMPLE = 96
+"""Conversations of a batch on which the share of odd language is measured."""
 
 
 class IterPPO(Agent):
@@ -73,6 +79,7 @@ class IterPPO(Agent):
         self._speaking = {"temperature": temperature, "max_new_tokens": max_new_tokens}
         self._fitting = {"learning_rate": q_learning_rate, "batch_size": q_batch_size, "gamma": gamma}
         self._batches: list[list[Trajectory]] = []
+        self._odd_below: float | None = None
         if start is not None:
             self._begin_with(ChatModel.load(start, **self._speaking))
 
@@ -95,10 +102,18 @@ class IterPPO(Agent):
     def improve(self, practice: Practice) -> Metrics:
         rng = practice.rng
         trajectories = practice.converse(self)
-        metrics = {**behaviour_metrics(trajectories), **self._fit_q(trajectories, rng)}
+        metrics = {**behaviour_metrics(trajectories), "odd_language": self._odd_language(trajectories)}
+        metrics |= self._fit_q(trajectories, rng)
         prompts = [self._prompts(trajectory) for trajectory in trajectories if trajectory.steps]
         metrics |= self.solver.improve(self.policy, self.policy.clone(), self.q, prompts, rng, start=self.start)
         return metrics
+
+    def _odd_language(self, trajectories: Sequence[Trajectory]) -> float:
+        """Share of utterances that the start finds less likely, per token, than all but 1% of its own."""
+        likely = mean_logprobs(self.start, [t for t in trajectories if t.steps][:ODD_SAMPLE])
+        if self._odd_below is None:  # the first batch is the start's own
+            self._odd_below = float(np.quantile(likely, 0.01))
+        return float(np.mean(likely < self._odd_below))
 
     def _fit_q(self, trajectories: Sequence[Trajectory], rng: np.random.Generator) -> dict[str, float]:
         """Fit Q on the window; its figures on conversations of this batch that no fit has seen."""
@@ -122,6 +137,7 @@ class IterPPO(Agent):
         self.policy.save(folder / "policy")
         self.start.save(folder / "start")
         self.q.save(folder)
+        (folder / "odd_below.json").write_text(json.dumps(self._odd_below))
         for i, batch in enumerate(self._batches):
             write_jsonl(folder / f"window{i}.jsonl", batch)
 
@@ -129,6 +145,7 @@ class IterPPO(Agent):
         self._begin_with(ChatModel.load(folder / "start", **self._speaking))
         self.policy = ChatModel.load(folder / "policy", **self._speaking)
         self.q.restore(folder)
+        self._odd_below = json.loads((folder / "odd_below.json").read_text())
         self._batches = [list(read_jsonl(path)) for path in sorted(folder.glob("window*.jsonl"))]
 
 
@@ -141,3 +158,16 @@ def behaviour_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "practice_exchanges": float(np.mean([t.exchanges for t in judged])),
         "unscored": float(len(trajectories) - len(judged)),
     }
+
+
+@torch.no_grad()
+def mean_logprobs(model: ChatModel, trajectories: Sequence[Trajectory], batch_size: int = 32) -> np.ndarray:
+    """The mean log-probability per token, under ``model``, of every utterance the agent said in ``trajectories``."""
+    means: list[float] = []
+    for i in range(0, len(trajectories), batch_size):
+        read = [model.trajectory_tokens(trajectory) for trajectory in trajectories[i : i + batch_size]]
+        scores = model.logprobs([(one.ids, one.agent) for one in read]).numpy()  # [B, T]
+        for one, row in zip(read, scores, strict=True):
+            spans = zip(one.prompt_ends + 1, one.turn_ends + 1, strict=True)
+            means += [float(row[a:b].mean()) for a, b in spans if b > a]
+    return np.array(means)

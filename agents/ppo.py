@@ -32,6 +32,8 @@ from agents.q_function import QFunction
 from envs.trajectory import Utterance
 
 Metrics = dict[str, float]
+_NEVER = -1e9
+"""The logit of a token that may not be said: finite, so that p·log p and its gradient are 0 and not NaN."""
 
 
 class SingleTurnSolver(Protocol):
@@ -154,7 +156,7 @@ class PPO:
         logprobs = token_logprobs(policy, batch.packed)  # [N, V]
         chosen = chosen_logprobs(logprobs, batch.packed)  # [N]
         loss, metrics = clipped_loss(chosen, batch.old_logprobs, batch.advantages, self.clip)
-        entropy = -(logprobs.exp() * logprobs.clamp_min(-1e4)).sum(-1).mean()
+        entropy = -(logprobs.exp() * logprobs).sum(-1).mean()
         loss = loss - self.entropy_coef * entropy
         for name, coefficient, other in (
             ("kl", self.kl_coef, batch.reference),
@@ -198,7 +200,7 @@ def token_logprobs(model: ChatModel, packed: Packed) -> Tensor:
     states = model.model.base_model(**packed.inputs, use_cache=False).last_hidden_state
     logits = model.model.get_output_embeddings()(states[packed.rows, packed.before]).float() / model.temperature
     banned = torch.tensor(model.banned, dtype=torch.long)
-    return logits.index_fill(1, banned, -torch.inf).log_softmax(-1)
+    return logits.index_fill(1, banned, _NEVER).log_softmax(-1)
 
 
 def chosen_logprobs(logprobs: Tensor, packed: Packed) -> Tensor:
@@ -207,9 +209,8 @@ def chosen_logprobs(logprobs: Tensor, packed: Packed) -> Tensor:
 
 
 def exact_kl(logprobs: Tensor, other: Tensor) -> Tensor:
-    """[N] KL(π ‖ other) over the vocabulary, from log-probabilities [N, V]; tokens that may not be said count nothing."""
-    terms = logprobs.exp() * (logprobs - other)
-    return torch.where(torch.isfinite(logprobs) & torch.isfinite(other), terms, 0.0).sum(-1)
+    """[N] KL(π ‖ other) over the vocabulary, from log-probabilities [N, V]."""
+    return (logprobs.exp() * (logprobs - other)).sum(-1)
 
 
 def token_advantages(packed: Packed, value: Tensor, along: Tensor, gae_lambda: float) -> Tensor:

@@ -58,6 +58,7 @@ class Practice:
         budget: how much may be consumed.
         seed: the run's seed; conversation ``i`` of the run always gets the same environment seed.
         behaviour: who speaks in the logged data; None for environments without any.
+        logged_env: where it speaks, so that the logged data is the same whomever the agent learns with; ``env`` if None.
         on_conversation: called with each trajectory as it ends, for progress bars.
     """
 
@@ -65,6 +66,7 @@ class Practice:
     budget: Budget
     seed: int
     behaviour: Agent | None = None
+    logged_env: ConversationEnv | None = None
     on_conversation: Callable[[Trajectory], None] | None = None
     spent: Spent = field(default_factory=Spent)
     iteration: int = 0
@@ -116,7 +118,7 @@ class Practice:
             )
         if self._logged is None:
             first = LOGGED_SEEDS.start
-            self._logged = rollout(self.behaviour, self.env, range(first, first + self.budget.logged))
+            self._logged = rollout(self.behaviour, self.logged_env or self.env, range(first, first + self.budget.logged))
         return self._logged
 
     def _count(self, trajectories: Sequence[Trajectory]) -> None:

@@ -6,6 +6,7 @@ make. Only phrasings that are not held out are used.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,8 +51,12 @@ class Dialogue:
         return conversation
 
 
-def converse(rule: Rule, rng: np.random.Generator) -> Dialogue:
-    """One conversation of ``rule`` with a buyer of the training split."""
+Say = Callable[[Act, np.random.Generator], str]
+
+
+def converse(rule: Rule, rng: np.random.Generator, say: Say | None = None) -> Dialogue:
+    """One conversation of ``rule`` with a buyer of the training split; ``say`` words the seller's acts."""
+    say = say or seller_phrasebook().say
     profiles = profiles_of("train")
     drawn = profiles[int(rng.integers(len(profiles)))]
     idle = bool(rng.random() < IDLE_SHARE)
@@ -61,7 +66,7 @@ def converse(rule: Rule, rng: np.random.Generator) -> Dialogue:
     known, mind, exchanges = begin(opening), Mind(), []
     while mind.outcome == "open" and len(exchanges) < HORIZON:
         act = rule(known, rng)
-        utterance = seller_phrasebook().say(act, rng)
+        utterance = say(act, rng)
         outcome = program.draw(program.respond(profile, mind, act), rng)
         mind = outcome.mind
         price = f"${mind.price:.0f}" if mind.outcome == "bought" else None

@@ -90,6 +90,7 @@ class Planner:
     def __init__(self, horizon: int = HORIZON):
         self.horizon = horizon
         self._values: dict[tuple[object, ...], float] = {}
+        self._best: dict[tuple[object, ...], int] = {}
 
     def value(self, known: Knowledge) -> float:
         """Expected reward (price paid over list price) from here on under optimal play."""
@@ -114,12 +115,28 @@ class Planner:
 
     def best(self, known: Knowledge) -> Act:
         """An act of greatest value; the first of equals in the order of ``useful_acts``."""
-        return max(useful_acts(known), key=lambda act: self.act_value(known, act))
+        acts, key = useful_acts(known), known.key
+        if key not in self._best:
+            self._best[key] = max(range(len(acts)), key=lambda i: self.act_value(known, acts[i]))
+        return acts[self._best[key]]
 
     @property
     def states(self) -> int:
         """Information states solved so far, up to renaming."""
         return len(self._values)
+
+
+class Pleaser:
+    """The myopic seller: the act that pleases the buyer most in the next exchange, and nothing further."""
+
+    def __init__(self) -> None:
+        self._best: dict[tuple[object, ...], int] = {}
+
+    def best(self, known: Knowledge) -> Act:
+        acts, key = useful_acts(known), known.key
+        if key not in self._best:
+            self._best[key] = max(range(len(acts)), key=lambda i: pleasure(known, acts[i]))
+        return acts[self._best[key]]
 
 
 def pleasure(known: Knowledge, act: Act) -> float:

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from envs.conversation import Conversation
 from envs.sales.catalogue import CATALOGUE, SELLER_ACTS, WORRIES, Act
 from envs.sales.knowledge import Knowledge, begin, learn
 from envs.sales.language import buyer_parser, seller_parser, seller_phrasebook
-from envs.sales.planner import Planner, pleasure, useful_acts
+from envs.sales.planner import Planner, Pleaser
 from envs.sales.program import MAX_DISCOUNTS
 
 Rule = Callable[[Knowledge, np.random.Generator], Act]
@@ -33,9 +34,10 @@ def random(known: Knowledge, rng: np.random.Generator) -> Act:
     return SELLER_ACTS[int(rng.integers(len(SELLER_ACTS)))]
 
 
-def myopic(known: Knowledge, rng: np.random.Generator) -> Act:
+def myopic() -> Rule:
     """What pleases the buyer most, now."""
-    return max(useful_acts(known), key=lambda act: pleasure(known, act))
+    pleaser = Pleaser()
+    return lambda known, rng: pleaser.best(known)
 
 
 def expert(known: Knowledge, rng: np.random.Generator) -> Act:
@@ -92,10 +94,30 @@ def optimum() -> Rule:
 RULES: dict[str, Callable[[], Rule]] = {
     "random": lambda: random,
     "behaviour": lambda: behaviour,
-    "myopic": lambda: myopic,
+    "myopic": myopic,
     "expert": lambda: expert,
     "optimum": optimum,
 }
+
+
+HABITS = 4
+"""How many phrasings of each act a seller with habits uses."""
+
+
+def in_habit(act: Act, rng: np.random.Generator) -> str:
+    """An act in the words of a seller with habits: one of the ``HABITS`` shortest phrasings, with all their variants.
+
+    Every person has a manner of speaking; the behaviour seller, whose conversations are logged, has this one. The
+    phrasebook has many more phrasings, all of which the buyer understands.
+    """
+    book = seller_phrasebook()
+    return book.say_pattern(act, _habits(act)[int(rng.integers(len(_habits(act))))], rng)
+
+
+@cache
+def _habits(act: Act) -> list[int]:
+    patterns = seller_phrasebook().patterns(act)
+    return sorted(range(len(patterns)), key=lambda i: (len(patterns[i]), patterns[i]))[:HABITS]
 
 
 class SellerInWords:
@@ -109,15 +131,16 @@ class SellerInWords:
         if rule not in RULES:
             raise ValueError(f"rule={rule!r} is not a rule of the scripted seller; choose one of {', '.join(RULES)}.")
         self.rule = RULES[rule]()
+        self.say = in_habit if rule == "behaviour" else seller_phrasebook().say
         self._known: dict[tuple[str, ...], Knowledge] = {}
 
     def speak(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[str]:
         """What the seller says next in each conversation."""
-        book, remembered, said = seller_phrasebook(), {}, []
+        remembered, said = {}, []
         for conversation, rng in zip(conversations, rngs, strict=True):
             words = tuple(turn.text for turn in conversation.turns)
             remembered[words] = known = self._know(words)
-            said.append(book.say(self.rule(known, rng), rng))
+            said.append(self.say(self.rule(known, rng), rng))
         self._known = remembered
         return said
 

@@ -48,12 +48,13 @@ def sft(
     epochs: float,
     batch_size: int = 64,
     learning_rate: float = 2e-3,
+    schedule: str = "cosine",
     seed: int = 0,
     progress: bool = True,
 ) -> float:
     """Train ``model`` in place; returns the mean training loss (nats per learnt token) of the last tenth of the steps.
 
-    AdamW, cosine schedule with 2% warm-up, sequences of like length batched together.
+    AdamW, ``schedule`` of the learning rate (as ``transformers`` names it) with 2% warm-up, sequences of like length batched together.
     """
     import torch
     from datasets import Dataset
@@ -71,7 +72,7 @@ def sft(
             num_train_epochs=epochs,
             per_device_train_batch_size=batch_size,
             learning_rate=learning_rate,
-            lr_scheduler_type="cosine",
+            lr_scheduler_type=schedule,
             warmup_steps=max(1, int(0.02 * epochs * len(examples) / batch_size)),
             weight_decay=0.01,
             max_grad_norm=1.0,
