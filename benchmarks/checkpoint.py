@@ -64,8 +64,8 @@ class Journal:
     """The lines of metrics.jsonl."""
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     """Time spent so far, over all processes."""
-    commits: list[str] = field(default_factory=list)
-    """Source versions that worked on the run, in order."""
+    sources: list[str] = field(default_factory=list)
+    """Source versions that worked on the run, in order, the present one last."""
 
     def note(self, practice: Practice, metrics: Mapping[str, float], evaluation: Mapping[str, Any] | None) -> None:
         """Add the line of the iteration that just ended (of iteration 0: before any)."""
@@ -80,12 +80,11 @@ class Journal:
             }
         )
 
-    def note_commit(self, commit: str | None) -> None:
+    def note_source(self, source: str) -> None:
         """Remember which source works on the run from here on; warn if it is not the one that began it."""
-        if commit and commit not in self.commits:
-            if self.commits:
-                warn(f"This run began with commit {self.commits[0][:9]} and goes on with {commit[:9]}. It is recorded.")
-            self.commits.append(commit)
+        if self.sources and source not in self.sources:
+            warn(f"The source has changed since this run began ({self.sources[0]}, now {source}). It is recorded.")
+        self.sources = [*(name for name in self.sources if name != source), source]
 
 
 class RunFolder:

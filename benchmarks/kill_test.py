@@ -20,7 +20,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-VOLATILE = ("seconds", "date", "commit", "dirty", "earlier_commits", "overrides", "command")
+from benchmarks.provenance import source
+
+VOLATILE = ("seconds", "date", "commit", "dirty", "earlier_sources", "overrides", "command")
 """Keys that may differ between two runs of one command."""
 
 
@@ -35,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def kill_test(overrides: Sequence[str], kills: int, seed: int, folder: Path) -> int:
-    """Do it; 0 if every killed run ended as the undisturbed one."""
-    began = time.monotonic()
+    """Do it; 0 if every killed run ended as the undisturbed one, 1 if not, 2 if the source changed meanwhile."""
+    began, version = time.monotonic(), source()
     _start(overrides, folder / "undisturbed").wait()
     duration = time.monotonic() - began
     (wanted,) = folder.glob("undisturbed/**/record.json")
@@ -48,6 +50,9 @@ def kill_test(overrides: Sequence[str], kills: int, seed: int, folder: Path) -> 
         differences = list(compare(wanted.parent, record.parent))
         print(f"run {runs}: {kills - left} of {kills} kills so far; " + ("equal" if not differences else "DIFFERS"))
         print("".join(f"  {difference}\n" for difference in differences), end="", flush=True)
+        if version != source():
+            print("The source changed meanwhile, so nothing follows from this; run it again.")
+            return 2
         if differences:
             return 1
     return 0

@@ -39,6 +39,12 @@ def bar(what: str, total: int, done: int = 0) -> tqdm:
     return tqdm(total=total, initial=done, desc=what, unit=" conversations", disable=not sys.stderr.isatty())
 
 
+def quieten_libraries() -> None:
+    """Keep transformers from drawing a bar for every model it loads or saves; the run has its own."""
+    if transformers := sys.modules.get("transformers"):
+        transformers.utils.logging.disable_progress_bar()
+
+
 def readable_errors(task: Callable[[Any], None]) -> Callable[[Any], None]:
     """``task`` with errors fit for reading: those of the operating system become a sentence, an interruption a hint.
 

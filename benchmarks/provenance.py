@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
 import time
@@ -18,7 +19,9 @@ from benchmarks.checkpoint import Journal
 from results.record import CurvePoint, Evaluation, Record, Seconds, Spending
 
 _ROOT = Path(__file__).parents[1]
-_SOURCES = ("envs", "agents", "benchmarks", "results/*.py", "conf", "pyproject.toml")
+_PACKAGES = ("envs", "agents", "benchmarks", "conf")
+_SOURCES = (*_PACKAGES, "results/*.py", "pyproject.toml")
+_SUFFIXES = (".py", ".yaml")
 _LIBRARIES = ("parley-gym", "numpy", "gymnasium", "torch", "transformers", "trl")
 
 
@@ -38,6 +41,14 @@ class Clock:
 def commit() -> str | None:
     """The git commit of the source, or None outside a repository."""
     return _git("rev-parse", "HEAD")
+
+
+def source() -> str:
+    """Commit and digest of the code and configuration as they are on disk: equal words mean an equal source."""
+    digest = hashlib.sha256()
+    for path in sorted(path for name in _PACKAGES for path in (_ROOT / name).rglob("*") if path.suffix in _SUFFIXES):
+        digest.update(f"{path.relative_to(_ROOT)}\0".encode() + path.read_bytes())
+    return f"{(commit() or 'no commit')[:12]}+{digest.hexdigest()[:12]}"
 
 
 def dirty() -> bool | None:
@@ -69,7 +80,6 @@ def make_record(
     experiment: Experiment, agent: Agent, practice: Practice, journal: Journal, evaluations: Sequence[Evaluation]
 ) -> Record:
     """Everything about a finished run."""
-    now = commit()
     return Record(
         agent=experiment.agent,
         env=experiment.env,
@@ -83,9 +93,9 @@ def make_record(
         overrides=list(experiment.overrides),
         command=experiment.command,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        commit=now,
+        commit=commit(),
         dirty=dirty(),
-        earlier_commits=[name for name in dict.fromkeys(journal.commits) if name != now],
+        earlier_sources=journal.sources[:-1],
         versions=versions(),
         platform=f"{platform.platform()}, {platform.machine()}",
         evaluations=list(evaluations),

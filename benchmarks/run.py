@@ -16,8 +16,8 @@ from agents.practice import Practice
 from benchmarks.build import Experiment, seed_libraries, use_threads
 from benchmarks.checkpoint import RunFolder
 from benchmarks.evaluate import evaluate, examine
-from benchmarks.progress import RunError, bar, readable_errors, report, say
-from benchmarks.provenance import Clock, commit, make_record
+from benchmarks.progress import RunError, bar, quieten_libraries, readable_errors, report, say
+from benchmarks.provenance import Clock, make_record, source
 from results.record import Record
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -44,8 +44,9 @@ def run(experiment: Experiment, folder: RunFolder) -> None:
     user = experiment.build_user(experiment.user)
     practice = experiment.build_practice(user, on_conversation=lambda _: progress.update())
     agent = experiment.build_agent()
+    quieten_libraries()
     journal = folder.restore(agent, practice)
-    journal.note_commit(commit())
+    journal.note_source(source())
     progress.update(practice.spent.conversations)
     clock.book(journal.seconds, "setup")
 

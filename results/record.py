@@ -120,8 +120,8 @@ class Record:
     """Git commit of the source; null outside a repository."""
     dirty: bool | None
     """Whether the source differed from that commit."""
-    earlier_commits: list[str]
-    """Other commits that earlier processes of an interrupted run worked with; empty in the usual case."""
+    earlier_sources: list[str]
+    """Other sources (commit and digest) that earlier processes of a resumed run worked with; mostly none."""
     versions: dict[str, str | None]
     """Versions of Python and of the libraries that can change results; null for those not installed."""
     platform: str

@@ -107,6 +107,15 @@ def test_what_was_evaluated_is_not_evaluated_again(run, killed, tmp_path, monkey
     assert (run(tmp_path) / "record.json").exists()
 
 
+def test_a_source_that_changed_meanwhile_is_warned_of_and_recorded(run, killed, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("benchmarks.run.source", lambda: "first")
+    killed(tmp_path, RunFolder, "save", 4)
+    monkeypatch.setattr("benchmarks.run.source", lambda: "second")
+    folder = run(tmp_path)
+    assert "WARNING: The source has changed since this run began (first, now second)" in capsys.readouterr().err
+    assert json.loads((folder / "record.json").read_text())["earlier_sources"] == ["first"]
+
+
 @pytest.mark.parametrize("moment", [(RunFolder, "save", 4), (RunFolder, "write_record", 1)])
 def test_another_configuration_is_told_apart_key_by_key(run, killed, tmp_path, moment):
     killed(tmp_path, *moment)
