@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 import pkgutil
-import random
 import re
 import shlex
-import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,7 +20,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -32,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from agents.agent import Agent
 from agents.practice import Budget, Practice
+from benchmarks.learn import seed_libraries
 from benchmarks.progress import RunError
 from envs.env import ConversationEnv
 from envs.trajectory import Trajectory
@@ -177,26 +174,6 @@ class Experiment:
         name = self.config["env"].get("behaviour_user")
         logged_env = self.build_env(self.build_user(name), "train") if name else None
         return Practice(env, budget, self.seed, speaker, logged_env, on_conversation)
-
-
-def use_threads(count: int) -> None:
-    """Let the numeric libraries use ``count`` threads; those already imported keep theirs, but torch is told."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(count)
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(count)
-
-
-def seed_libraries(seed: int, iteration: int) -> None:
-    """Seed the global generators that library code may draw from, so that a resumed iteration draws the same.
-
-    Torch is seeded where something has imported it; agents that use it import it with their module.
-    """
-    drawn = int(np.random.SeedSequence((seed, iteration)).generate_state(1)[0])
-    random.seed(drawn)
-    np.random.seed(drawn)
-    if torch := sys.modules.get("torch"):
-        torch.manual_seed(drawn)
 
 
 def _resolve(config: DictConfig) -> dict[str, Any]:

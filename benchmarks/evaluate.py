@@ -54,9 +54,10 @@ def _conversations(agent: Agent, env: ConversationEnv, seeds: Sequence[int], pat
         with bar(f"evaluation {path.stem}", len(seeds)) as progress:
             for first in range(0, len(seeds), _CHUNK):
                 part, chunk = parts / f"{first:06d}.jsonl", seeds[first : first + _CHUNK]
-                if not part.exists():
-                    write_jsonl(part, rollout(agent, env, chunk))
-                progress.update(len(chunk))
+                if part.exists():
+                    progress.update(len(chunk))
+                else:
+                    write_jsonl(part, rollout(agent, env, chunk, on_done=lambda _: progress.update()))
         write_jsonl(path, (t for part in sorted(parts.glob("[0-9]*.jsonl")) for t in read_jsonl(part)))
         shutil.rmtree(parts)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,17 @@ def readable_errors(task: Callable[[Any], None]) -> Callable[[Any], None]:
             raise
 
     return guarded
+
+
+def tell(row: Mapping[str, Any]) -> None:
+    """One line about the iteration that just ended."""
+    evaluation = row["evaluation"] or {}
+    reached = evaluation.get("mean_return")
+    mean = "" if reached is None else f", mean return {reached:.3f}"
+    minutes = row["seconds"]["learning"] / 60
+    say(
+        f"  iteration {row['iteration']}: {row['conversations']} conversations{mean}, {minutes:.1f} minutes of learning"
+    )
 
 
 def report(record: Record, path: Path) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from agents.agent import Agent, Metrics
-from agents.practice import Practice
-from benchmarks.build import Experiment, seed_libraries, use_threads
+from agents.agent import Metrics
+from benchmarks.build import Experiment
 from benchmarks.checkpoint import RunFolder
 from benchmarks.evaluate import evaluate, examine
-from benchmarks.progress import RunError, bar, quieten_libraries, readable_errors, report, say
+from benchmarks.learn import improve, use_threads
+from benchmarks.progress import bar, quieten_libraries, readable_errors, report, say, tell
 from benchmarks.provenance import Clock, make_record, source
 from results.record import Record
 
@@ -55,6 +55,7 @@ def run(experiment: Experiment, folder: RunFolder) -> None:
         journal.note(practice, metrics, examine(agent, experiment, user, practice))
         clock.book(journal.seconds, "evaluation")
         folder.save(agent, practice, journal)
+        tell(journal.rows[-1])
 
     if agent.learns and not journal.rows:
         agent.prepare(practice)
@@ -65,20 +66,6 @@ def run(experiment: Experiment, folder: RunFolder) -> None:
     evaluations = evaluate(agent, experiment, user, folder)
     clock.book(journal.seconds, "evaluation")
     folder.write_record(make_record(experiment, agent, practice, journal, evaluations))
-
-
-def improve(agent: Agent, practice: Practice) -> Metrics:
-    """One iteration, reproducible by itself: a resumed run repeats it exactly."""
-    seed_libraries(practice.seed, 1 + practice.iteration)
-    before = practice.spent.conversations
-    metrics = agent.improve(practice)
-    practice.iteration += 1
-    if practice.spent.conversations == before and not practice.finished:
-        raise RunError(
-            f"{type(agent).__name__}.improve took no conversation in iteration {practice.iteration} and would go on "
-            "for ever; let it converse, or call practice.finish() when it is done."
-        )
-    return metrics
 
 
 if __name__ == "__main__":
