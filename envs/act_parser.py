@@ -1,14 +1,17 @@
 """Reads an utterance back into the act it performs, and knows what it does not know.
 
 An utterance becomes a sequence of words in which the phrases of the phrasebook's keyed lists, the products and the
-prices stand as classes (``the <product> is made for <doing>``). Its uni-, bi- and trigrams, and how many of them were
-never seen, feed a small network that names one act or none; rules then turn down what the network cannot judge: marks
-that no phrase has, words said twice, a wrong price, two products, a use that is not the product's, a negation that the
-act never has, sentences that do different things. Whatever fails is ``UNCLEAR``.
+prices stand as classes (``the <subject> is made for <doing>``), and asides (``well,``) are set apart. Its uni-, bi- and
+trigrams, and how many of them were never seen, feed a small network that names one act or none. Rules then turn down
+what a network can be talked into: marks that no phrase has, neighbouring words that no phrasing has side by side, words
+said twice, a wrong price, two products, a use that is not the product's, a negation that the act never has, a second
+sentence that does something else. Whatever fails is ``UNCLEAR``; a slip of the tongue may fail too.
 
 Reading needs numpy alone; ``train`` needs torch. Phrasings held out of the phrasebook are never trained on. So that
-new phrasings are understood all the same, half of the training utterances are shown as if their own phrasing had been
-unknown: without the n-grams that only this phrasing has, and with those counted as unseen.
+they are understood all the same, every training utterance is shown a second time as if its own phrasing had been
+unknown: without the n-grams that only this phrasing has, and with those counted as unseen. A phrasing whose
+neighbouring words no other phrasing has cannot be understood when it is held out: in a phrasebook that is to be parsed,
+every pair of words should occur in two phrasings.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,17 +33,21 @@ NOT_UNDERSTOOD: Final = (UNCLEAR,)
 MOST_WORDS: Final = 24
 """The longest sentence that is still listened to."""
 MOST_CHARACTERS: Final = 400
-LEAST_CERTAINTY: Final = 0.6
+LEAST_CERTAINTY: Final = 0.5
 """An act is read from an utterance only if it is at least so probable."""
-MOST_UNKNOWN_WORDS: Final = 1
 
 _TOKEN: Final = re.compile(r"\$\d+|\d+|[a-z]+(?:'[a-z]+)*|\S")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9 $',.?!;]*")
 _SENTENCE: Final = re.compile(r"[^.?!]*[.?!]+|[^.?!]+$")
-_NEGATION: Final = re.compile(r"\b(?:no|not|never|none|nothing|nobody|nowhere|neither|nor|without|cannot|\w+n't)\b")
+_NEGATION: Final = re.compile(
+    r"no|not|never|none|nothing|nobody|nowhere|neither|nor|without|cannot|hardly|refuse|\w+n't"
+)
 _MEMORY: Final = 65_536
 _REPEATABLE: Final = frozenset({"bye", "that"})
 _UNSEEN_STEPS: Final = 6
+_KEPT_BROKEN: Final = 5
+_MOST_OPENERS: Final = 2
+_LONGEST_ASIDE: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,33 +63,46 @@ class Reading:
     """An utterance as classes and words, before it is understood."""
 
     tokens: tuple[str, ...]
-    """Words in lower case, punctuation, and ``<name>`` for what belongs to a class."""
+    """Words in lower case, commas, and ``<name>`` for what belongs to a class; the end mark is left out."""
     slots: tuple[Slot, ...]
     subjects: tuple[str, ...]
     """What is named of the things that have details, such as products."""
     prices: tuple[str, ...]
+    asides: tuple[str, ...] = ()
+    """What was said before the first comma or after the last that adds nothing (``well,``); not in ``tokens``."""
 
 
 @dataclass(frozen=True)
 class Lexicon:
-    """What stands for a class: the phrases of keyed lists by their first word, and the names of things."""
+    """What stands for a class (the phrases of keyed lists, the names of things), and what is an aside."""
 
     phrases: Mapping[str, Any]
     """A tree of words; where a phrase ends, ``None`` leads to its list and its key."""
     details: Mapping[str, Mapping[str, str]]
+    openers: frozenset[str] = frozenset()
+    """Asides before a comma."""
+    closers: frozenset[str] = frozenset()
+    """Asides after a comma."""
 
     @classmethod
-    def of(cls, keyed: Mapping[str, Sequence[str]], details: Mapping[str, Mapping[str, str]]) -> Lexicon:
+    def of(
+        cls,
+        keyed: Mapping[str, Sequence[str]],
+        details: Mapping[str, Mapping[str, str]],
+        openers: Iterable[str] = (),
+        closers: Iterable[str] = (),
+    ) -> Lexicon:
         tree: dict[Any, Any] = {}
         for phrase, owner in keyed.items():
             node = tree
             for word in _TOKEN.findall(phrase):
                 node = node.setdefault(word, {})
             node[None] = (*owner,)
-        return cls(tree, {name.lower(): {"name": name, **detail} for name, detail in details.items()})
+        named = {name.lower(): {"name": name, **detail} for name, detail in details.items()}
+        return cls(tree, named, frozenset(openers), frozenset(closers))
 
     def read(self, sentence: str) -> Reading:
-        words = _TOKEN.findall(sentence.lower())
+        words = _TOKEN.findall(sentence.lower().rstrip(".?! "))
         tokens: list[str] = []
         slots: list[Slot] = []
         subjects: list[str] = []
@@ -103,7 +124,24 @@ class Lexicon:
                     prices.append(word)
                     word = "<price>"
                 tokens.append(word)
-        return Reading(tuple(tokens), tuple(slots), tuple(subjects), tuple(prices))
+        kernel, asides = self._without_asides(tokens)
+        return Reading(tuple(kernel), tuple(slots), tuple(subjects), tuple(prices), tuple(asides))
+
+    def _without_asides(self, tokens: list[str]) -> tuple[list[str], list[str]]:
+        asides: list[str] = []
+        while len(asides) < _MOST_OPENERS and "," in tokens[1:-1]:
+            comma = tokens.index(",", 1)
+            if comma + 1 == len(tokens) or (opener := " ".join(tokens[:comma])) not in self.openers:
+                break
+            asides.append(f"{opener} ,")
+            tokens = tokens[comma + 1 :]
+        if "," in tokens[1:-1]:
+            comma = len(tokens) - 1 - tokens[::-1].index(",")
+            closer = " ".join(tokens[comma + 1 :])
+            if comma and closer in self.closers:
+                asides.append(f", {closer}")
+                tokens = tokens[:comma]
+        return tokens, asides
 
     def _longest(self, words: Sequence[str], start: int) -> tuple[tuple[str, str] | None, int]:
         """The list and key of the longest phrase that begins here, and how many words it takes."""
@@ -133,10 +171,35 @@ def ngrams(reading: Reading) -> list[str]:
     """The n-grams of a reading: words, pairs, triples, and the key of every slot."""
     tokens = ("<s>", *reading.tokens, "</s>")
     grams = list(reading.tokens)
-    grams += [f"{a} {b}" for a, b in zip(tokens, tokens[1:], strict=False)]
+    grams += [f"{a} {b}" for a, b in pairwise(tokens)]
     grams += [f"{a} {b} {c}" for a, b, c in zip(tokens, tokens[1:], tokens[2:], strict=False)]
     grams += [f"{slot.name}.{slot.key}" for slot in reading.slots]
+    grams += reading.asides
     return grams
+
+
+def asides_of(readings: Iterable[Reading]) -> tuple[set[str], set[str]]:
+    """What stands between commas before the first phrase of a keyed list, and after the last."""
+    openers, closers = set(), set()
+    for reading in readings:
+        tokens = reading.tokens
+        places = [place for place, token in enumerate(tokens) if token[0] == "<"]
+        if places:
+            openers.update(_segments(tokens[: places[0]], -1))
+            closers.update(_segments(tokens[places[-1] + 1 :], 0))
+    return openers, closers
+
+
+def _segments(tokens: Sequence[str], comma: int) -> list[str]:
+    """What commas part, if there is one at the inner end, where ``comma`` points to."""
+    if not tokens or tokens[comma] != ",":
+        return []
+    parts = [part.strip() for part in " ".join(tokens).split(",")]
+    return [part for part in parts if part and _is_aside(part.split())]
+
+
+def _is_aside(tokens: Sequence[str]) -> bool:
+    return 0 < len(tokens) <= _LONGEST_ASIDE and all(token[0].isalpha() for token in tokens)
 
 
 @dataclass(frozen=True)
@@ -146,7 +209,9 @@ class Rules:
     slots: Mapping[str, frozenset[str]]
     """By label, the keyed lists that its utterances use."""
     negations: Mapping[str, frozenset[str]]
-    """By label, the words with which its utterances deny something."""
+    """By label, the words with which its utterances deny something, each with the next word."""
+    kinds: Mapping[str, frozenset[str]]
+    """By label, the kinds of act whose phrases it uses."""
     pooled: Mapping[str, frozenset[str]]
     """Labels that stand for a kind, whatever it is about; the keys of which one must be said."""
     named: Mapping[str, frozenset[str]]
@@ -186,7 +251,7 @@ class ActParser:
         return cls(
             labels=tuple(facts["labels"]),
             features={gram: index for index, gram in enumerate(facts["features"])},
-            lexicon=Lexicon.of(facts["keyed"], facts["details"]),
+            lexicon=Lexicon.of(*(facts[name] for name in ("keyed", "details", "openers", "closers"))),
             rules=Rules(*sets),
             embedding=embedding,
             **arrays,
@@ -196,6 +261,7 @@ class ActParser:
         """Store the parser, the embedding rounded to 8 bits a number."""
         facts: dict[str, Any] = {"labels": self.labels, "features": list(self.features), "keyed": self.lexicon.keyed()}
         facts["details"] = {name: dict(detail) for name, detail in self.lexicon.details.items()}
+        facts |= {"openers": sorted(self.lexicon.openers), "closers": sorted(self.lexicon.closers)}
         for name in _LEARNT:
             facts[name] = {label: sorted(values) for label, values in getattr(self.rules, name).items()}
         scale = np.abs(self.embedding).max(axis=0) / 127
@@ -237,8 +303,8 @@ class ActParser:
         best = probabilities.argmax(axis=1)
         certain = probabilities[np.arange(len(best)), best] >= LEAST_CERTAINTY
         return [
-            self._judged(self.labels[label], reading, sentence) if sure and label else UNCLEAR
-            for label, sure, reading, sentence in zip(best.tolist(), certain.tolist(), readings, sentences, strict=True)
+            self._judged(self.labels[label], reading) if sure and label else UNCLEAR
+            for label, sure, reading in zip(best.tolist(), certain.tolist(), readings, strict=True)
         ]
 
     def probabilities(self, readings: Sequence[Reading]) -> np.ndarray:
@@ -257,21 +323,21 @@ class ActParser:
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
         return scores / scores.sum(axis=1, keepdims=True)
 
-    def _judged(self, label: str, reading: Reading, sentence: str) -> Act:
+    def _judged(self, label: str, reading: Reading) -> Act:
         """The act that a label stands for, unless a rule speaks against it."""
         rules = self.rules
         if any(token[0].isdigit() for token in reading.tokens):
             return UNCLEAR
-        if _repeats(reading.tokens) or self._unknown_words(reading) > MOST_UNKNOWN_WORDS:
+        if _repeats(reading.tokens) or self._broken(reading):
             return UNCLEAR
         if not {slot.name for slot in reading.slots} <= rules.slots[label]:
             return UNCLEAR
-        if not set(negations(sentence)) <= rules.negations[label]:
+        if not set(negations(reading)) <= rules.negations[label]:
             return UNCLEAR
         act = self._about(label, reading)
         if act is None or (reading.prices and not self._may_cost(label, act, reading.prices)):
             return UNCLEAR
-        allowed = {act.kind, act.about, *self.lexicon.details.get((act.about or "").lower(), {}).values()}
+        allowed = {act.about, *rules.kinds[label], *self.lexicon.details.get((act.about or "").lower(), {}).values()}
         return act if all(slot.key in allowed for slot in reading.slots) else UNCLEAR
 
     def _about(self, label: str, reading: Reading) -> Act | None:
@@ -295,26 +361,29 @@ class ActParser:
             return False
         return label not in self.rules.named or prices[0] == self.lexicon.details[str(act.about).lower()]["price"]
 
-    def _unknown_words(self, reading: Reading) -> int:
-        return sum(token not in self.features for token in reading.tokens)
+    def _broken(self, reading: Reading) -> bool:
+        """Whether two words follow each other, or begin or end the sentence, that never do in the phrasebook."""
+        tokens = ("<s>", *reading.tokens, "</s>")
+        return any(f"{a} {b}" not in self.features for a, b in pairwise(tokens))
 
 
-_LEARNT: Final = ("slots", "negations", "pooled", "named", "priced")
+_LEARNT: Final = ("slots", "negations", "kinds", "pooled", "named", "priced")
 
 
 def unseen_counts(reading: Reading, known: Mapping[str, int] | frozenset[str] | set[str]) -> tuple[int, int, int]:
     """Which counters apply: one each for how many words, pairs and triples are not ``known``."""
     tokens = ("<s>", *reading.tokens, "</s>")
     words = sum(token not in known for token in reading.tokens)
-    pairs = sum(f"{a} {b}" not in known for a, b in zip(tokens, tokens[1:], strict=False))
+    pairs = sum(f"{a} {b}" not in known for a, b in pairwise(tokens))
     triples = sum(f"{a} {b} {c}" not in known for a, b, c in zip(tokens, tokens[1:], tokens[2:], strict=False))
     steps = _UNSEEN_STEPS
     return min(words, steps - 1), steps + min(pairs, steps - 1), 2 * steps + min(triples, steps - 1)
 
 
-def negations(sentence: str) -> list[str]:
-    """The words with which a sentence denies something."""
-    return _NEGATION.findall(sentence.lower())
+def negations(reading: Reading) -> list[str]:
+    """The words with which a sentence denies something, each with the word that follows it."""
+    following = zip(reading.tokens, (*reading.tokens[1:], ""), strict=True)
+    return [f"{token} {after}" for token, after in following if _NEGATION.fullmatch(token)]
 
 
 def _sentences(text: str) -> tuple[str, ...]:
@@ -333,11 +402,10 @@ def _listened_to(sentence: str) -> bool:
 
 
 def _repeats(tokens: Sequence[str]) -> bool:
-    """Whether a word, or a pair of words, is said twice in a row."""
+    """Whether a word is said twice in a row, or three words twice anywhere."""
     words = [token for token in tokens if token not in _REPEATABLE]
-    return any(a == b for a, b in zip(words, words[1:], strict=False)) or any(
-        words[i : i + 2] == words[i + 2 : i + 4] for i in range(len(words) - 3)
-    )
+    triples = [*zip(words, words[1:], words[2:], strict=False)]
+    return any(a == b for a, b in pairwise(words)) or len(set(triples)) < len(triples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,26 +449,59 @@ def examples(
             chosen = {name: options[int(rng.integers(len(options)))] for name, options in (values or {}).items()}
             style = styles[int(rng.integers(len(styles)))]
             text = book.say_pattern(act, index, rng, style=style, values=chosen)
-            found.append(Example(text, act, f"{act.kind}: {patterns[index]}"))
+            found.append(Example(text, act, patterns[index]))
     return found
 
 
-def train(book: Phrasebook, positives: Sequence[Example], negatives: Sequence[Example], schedule: Schedule) -> ActParser:
+def train(
+    book: Phrasebook, positives: Sequence[Example], negatives: Sequence[Example], schedule: Schedule
+) -> ActParser:
     """A parser for the acts of ``positives`` that finds nothing in the ``negatives``. Needs torch; takes a minute."""
     lexicon = Lexicon.of(book.keyed, book.details)
+    asides = asides_of(lexicon.read(example.text) for example in positives)
+    lexicon = Lexicon.of(book.keyed, book.details, *asides)
     readings = [lexicon.read(example.text) for example in positives]
     rules = _learnt_rules(positives, readings, lexicon)
     kinds = [example.act.kind if example.act.kind in rules.pooled else _label(example.act) for example in positives]
     labels = ("unclear", *dict.fromkeys(kinds))
     owners = _owners(readings, positives)
     features = {gram: index for index, gram in enumerate(owners)}
-    readings += [lexicon.read(example.text) for example in negatives]
-    targets = [labels.index(kind) for kind in kinds] + [0] * len(negatives)
-    phrasings = [example.phrasing for example in (*positives, *negatives)]
-    rows = [_rows(reading, features) for reading in readings]
-    rows += [_rows_without(reading, features, owners, own) for reading, own in zip(readings, phrasings, strict=True)]
-    arrays = _fitted(rows, np.array(targets * 2), len(features), len(labels), schedule)
+    seen = _seen_pairs(readings, kinds)
+    cases = [
+        (reading, labels.index(kind), example)
+        for reading, kind, example in zip(readings, kinds, positives, strict=True)
+    ]
+    for number, example in enumerate(negatives):
+        reading = lexicon.read(example.text)
+        if _is_instructive(reading, seen, number):
+            cases.append((reading, 0, example))
+    rows, targets = [], []
+    for reading, target, example in cases:
+        rows += [_rows(reading, features), _rows_without(reading, features, owners, example.phrasing)]
+        targets += [target, target]
+    arrays = _fitted(rows, np.array(targets), len(features), len(labels), schedule)
     return ActParser(labels, features, lexicon, rules, **arrays)
+
+
+def _seen_pairs(readings: Iterable[Reading], labels: Iterable[str]) -> dict[tuple[str, str], set[str]]:
+    """The labels in whose utterances one word follows the other."""
+    seen: dict[tuple[str, str], set[str]] = {}
+    for reading, label in zip(readings, labels, strict=True):
+        for pair in pairwise(("<s>", *reading.tokens, "</s>")):
+            seen.setdefault(pair, set()).add(label)
+    return seen
+
+
+def _is_instructive(reading: Reading, seen: Mapping[tuple[str, str], set[str]], number: int) -> bool:
+    """Whether a sentence without an act is one to learn from.
+
+    One in which all pairs of words are those of one act may well be a good phrasing of it that nobody wrote down. One
+    with pairs that were never seen is turned down by rule: one in ``_KEPT_BROKEN`` of them is enough.
+    """
+    labels = [seen.get(pair, set()) for pair in pairwise(("<s>", *reading.tokens, "</s>"))]
+    if not all(labels):
+        return number % _KEPT_BROKEN == 0
+    return not set.intersection(*labels)
 
 
 def _label(act: Act) -> str:
@@ -450,13 +551,15 @@ def _learnt_rules(positives: Sequence[Example], readings: Sequence[Reading], lex
     slots: dict[str, set[str]] = {}
     denied: dict[str, set[str]] = {}
     priced: dict[str, set[str]] = {}
+    kinds: dict[str, set[str]] = {}
     for example, reading in zip(positives, readings, strict=True):
         label = example.act.kind if example.act.kind in pooled else _label(example.act)
         slots.setdefault(label, set()).update(slot.name for slot in reading.slots)
-        denied.setdefault(label, set()).update(negations(example.text))
+        denied.setdefault(label, set()).update(negations(reading))
+        kinds.setdefault(label, set()).update(slot.key for slot in reading.slots if slot.key in by_kind)
         if reading.prices:
             priced.setdefault(label, set()).update(reading.prices)
-    frozen = ({label: frozenset(values) for label, values in sets.items()} for sets in (slots, denied))
+    frozen = ({label: frozenset(values) for label, values in sets.items()} for sets in (slots, denied, kinds))
     return Rules(*frozen, pooled, named, {label: frozenset(values) for label, values in priced.items()})
 
 

@@ -3,8 +3,8 @@
 The file format, line by line (blank lines and lines that begin with ``#`` are skipped):
 
 ``@name = alt | alt |``       a list of alternatives, the empty one allowed; a second line of that name adds to it
-``@name.key = alt | alt``     a keyed list: ``{name}`` means this one for an act that has ``key`` among its keys: what it
-                             is about, the details of that, or its kind
+``@name.key = alt | alt``     a keyed list: ``{name}`` means this one for an act that has ``key`` among its keys: what
+                             it is about, the details of that, or its kind
 ``[kind]``, ``[kind about]``  a section; every line below it is one phrasing (a pattern) of that act
 ``[style name]``              a section of wrappers such as ``well, {}`` or ``{}, I think``
 ``[style name kind kind]``    the same, for acts of these kinds only
@@ -88,7 +88,7 @@ class Wrapper:
         """No second interjection in front of a first one, nothing behind a question, nothing around a long one."""
         if self.kinds and kind not in self.kinds:
             return False
-        if (self.before and "," in body[:_OPENING]) or body.count(" ") > MOST_WORDS_WRAPPED:
+        if body.count(" ") > MOST_WORDS_WRAPPED or (self.before and _has_opening(body)):
             return False
         return not self.after or (body.endswith(".") and "," not in body[-_OPENING:])
 
@@ -105,6 +105,9 @@ class _Script:
     held_out: tuple[Sequence, ...]
     originals: tuple[Pattern, ...]
     """The patterns as written: first those of ``patterns``, then those of ``held_out``."""
+
+    def by(self, held_out: bool) -> tuple[Sequence, ...]:
+        return self.held_out if held_out else self.patterns
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ class Phrasebook:
         key = (act, held_out)
         if key not in self._spoken:
             patterns = self._patterns(act, held_out)
-            self._spoken[key] = frozenset(_raised(_tidied(words)) for parts in patterns for words in _spelled(parts))
+            self._spoken[key] = frozenset(_raised(_tidied((text,))) for parts in patterns for text in _spelled(parts))
         return self._spoken[key]
 
     def count(self, act: Act, held_out: bool = False) -> int:
@@ -202,17 +205,21 @@ class Phrasebook:
         """Whether the phrasebook can say exactly this for ``act``: any phrasing, held out or not, in any style."""
         if not text or text[0].islower():
             return False
-        starts = {text, text[0].lower() + text[1:]}
-        return any(self._has_body(act, start) or self._has_wrapped(act, start) for start in starts)
+        return self._has_body(act, text) or any(
+            self._has_wrapped(act, start) for start in (text, text[0].lower() + text[1:])
+        )
 
     def vocabulary(self, held_out: bool = False) -> set[str]:
         """The words, in lower case, of the patterns said by default (with the wrappers), or of those held out."""
-        patterns = [pattern for section in self.sections.values() for pattern in section]
-        chosen = (pattern.parts for pattern in patterns if pattern.held_out == held_out)
-        words = set(chain.from_iterable(self._words(parts) for parts in chosen))
+        patterns = (pattern for section in self.sections.values() for pattern in section)
+        words: set[str] = set()
+        used: set[str] = set()
+        for pattern in patterns:
+            if pattern.held_out == held_out:
+                self._gather(pattern.parts, words, used)
         if not held_out:
-            wrappers = chain.from_iterable(self.styles.values())
-            words.update(chain.from_iterable(words_of(f"{wrapper.before} {wrapper.after}") for wrapper in wrappers))
+            for wrapper in chain.from_iterable(self.styles.values()):
+                words.update(words_of(f"{wrapper.before} {wrapper.after}"))
         return words
 
     @cached_property
@@ -226,32 +233,31 @@ class Phrasebook:
             if "." in name:
                 base, key = name.split(".")
                 resolved = (self._resolved(option, Act("", key)) for option in options)
-                for words in chain.from_iterable(_spelled(option) for option in resolved):
-                    found.setdefault(_tidied(words).rstrip(".").lower(), set()).add((base, key))
+                for text in chain.from_iterable(_spelled(option) for option in resolved):
+                    found.setdefault(_tidied((text,)).rstrip(".").lower(), set()).add((base, key))
         single = (phrase for phrase, owners in found.items() if phrase and len({key for _, key in owners}) == 1)
         return {phrase: min(found[phrase]) for phrase in single}
 
-    def _words(self, parts: Sequence) -> set[str]:
-        words: set[str] = set()
+    def _gather(self, parts: Sequence, words: set[str], used: set[str]) -> None:
+        """Add the words of a sequence, with those of all lists that it may refer to; ``used`` are the lists done."""
         for part in parts:
             if isinstance(part, str):
                 words.update(words_of(part))
             elif isinstance(part, Choice):
-                words.update(chain.from_iterable(self._words(option) for option in part.options))
-            else:
-                words.update(self._words_named(part.name))
-        return words
-
-    def _words_named(self, name: str) -> set[str]:
-        lists = [options for key, options in self.lists.items() if key == name or key.startswith(f"{name}.")]
-        words = set(chain.from_iterable(self._words(option) for options in lists for option in options))
-        for detail in self.details.values():
-            words.update(words_of(detail.get(name, "")))
-        return words
+                for option in part.options:
+                    self._gather(option, words, used)
+            elif part.name not in used:
+                used.add(part.name)
+                words.update(
+                    chain.from_iterable(words_of(detail.get(part.name, "")) for detail in self.details.values())
+                )
+                for name, options in self.lists.items():
+                    if name == part.name or name.startswith(f"{part.name}."):
+                        self._gather((Choice(options),), words, used)
 
     def _patterns(self, act: Act, held_out: bool) -> tuple[Sequence, ...]:
         script = self._script(act)
-        patterns = script.held_out if held_out else script.patterns
+        patterns = script.by(held_out)
         if not patterns:
             raise ValueError(
                 f"{self.source}: no {'held-out ' if held_out else ''}phrasing of {act}; "
@@ -293,15 +299,21 @@ class Phrasebook:
         return _tidied(words)
 
     def _has_body(self, act: Act, text: str) -> bool:
-        matcher = self._matchers.get(act)
-        if matcher is None:
-            script = self._script(act)
-            matcher = re.compile("|".join(f"(?:{_regex(parts)})" for parts in (*script.patterns, *script.held_out)))
-            self._matchers[act] = matcher
-        spaced = _spaced(text)
-        return _tidied([spaced]) == text and (
-            matcher.fullmatch(f"{spaced} ") is not None or matcher.fullmatch(f"{spaced[:-2]} ") is not None
+        said = (self.utterances(act, held_out) for held_out in (False, True) if self._script(act).by(held_out))
+        return (
+            any(_raised(text) in texts for texts in said)
+            or self._open_matcher(act).fullmatch(_raised(text)) is not None
         )
+
+    def _open_matcher(self, act: Act) -> re.Pattern[str]:
+        """Matches the utterances of an act that hold a value which only a caller knows."""
+        if act not in self._matchers:
+            said = (self.utterances(act, held_out) for held_out in (False, True) if self._script(act).by(held_out))
+            parts = (re.split(r"\{\w+\}", text) for text in chain.from_iterable(said) if "{" in text)
+            self._matchers[act] = re.compile(
+                "|".join(r"\S+?".join(map(re.escape, pieces)) for pieces in parts) or r"(?!)"
+            )
+        return self._matchers[act]
 
     def _has_wrapped(self, act: Act, text: str) -> bool:
         for wrapper in chain.from_iterable(self.styles.values()):
@@ -311,6 +323,11 @@ class Phrasebook:
                 if wrapper.admits(act.kind, inner) and self._has_body(act, inner):
                     return True
         return False
+
+
+def _has_opening(body: str) -> bool:
+    """Whether an utterance begins with an interjection or a conjunction of its own."""
+    return "," in body[:_OPENING] or body.startswith(("but ", "and "))
 
 
 def words_of(text: str) -> list[str]:
@@ -333,36 +350,16 @@ def _emit(parts: Sequence, draws: Iterator[float], values: Mapping[str, str] | N
             )
 
 
-def _spelled(parts: Sequence) -> Iterator[list[str]]:
-    """Every choice of words that a sequence admits; unfilled values stay in braces."""
-    if not parts:
-        yield []
-        return
-    head, rest = parts[0], list(_spelled(parts[1:]))
-    if isinstance(head, Choice):
-        heads = list(chain.from_iterable(_spelled(option) for option in head.options))
-    else:
-        heads = [[head if isinstance(head, str) else f"{{{head.name}}}"]]
-    for words in heads:
-        for more in rest:
-            yield [*words, *more]
-
-
-def _regex(parts: Sequence) -> str:
-    """An expression over ``_spaced`` text in which every token is followed by one blank."""
-    pieces = []
+def _spelled(parts: Sequence) -> list[str]:
+    """Every choice of words that a sequence admits, not tidied yet; unfilled values stay in braces."""
+    texts = [""]
     for part in parts:
-        if isinstance(part, str):
-            pieces.append(re.escape(f"{_spaced(part)} "))
-        elif isinstance(part, Choice):
-            pieces.append(f"(?:{'|'.join(_regex(option) for option in part.options)})")
+        if isinstance(part, Choice):
+            endings = list(chain.from_iterable(_spelled(option) for option in part.options))
         else:
-            pieces.append(r"\S+ ")
-    return "".join(pieces)
-
-
-def _spaced(text: str) -> str:
-    return " ".join(_PUNCTUATION.sub(r" \1 ", text).split())
+            endings = [part if isinstance(part, str) else f"{{{part.name}}}"]
+        texts = [f"{text} {ending}" if ending else text for text in texts for ending in endings]
+    return [text.lstrip() for text in texts]
 
 
 def _tidied(words: Iterable[str]) -> str:
