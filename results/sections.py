@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import shlex
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,8 +30,13 @@ class Entry:
 
     @property
     def agent(self) -> str:
-        """The agent's name, with its variant if it has one."""
-        return " ".join([self.first.agent, *self.first.variant])
+        """The agent's name, with what was set for it otherwise; settings of the environment belong to the section."""
+        return " ".join([self.first.agent, *(word for word in self.first.variant if word not in self.env_settings)])
+
+    @property
+    def env_settings(self) -> list[str]:
+        """The overrides of the environment."""
+        return [word for word in self.first.variant if word.lstrip("+~").startswith("env.")]
 
     def cells(self, user: str, split: str) -> list[Evaluation]:
         """The evaluation with ``user`` on ``split`` in each record; raises ``LookupError`` where one has none."""
@@ -90,14 +98,20 @@ class Section:
     entries: tuple[Entry, ...]
     references: dict[str, Entry | None]
     """``start`` and ``optimum``, None where there is no record of them; empty if the environment names none."""
+    special: bool
+    """Whether the environment is set unlike usual, or unlike that of another section with the same words."""
 
     @property
     def title(self) -> str:
-        return f"{self.env}, trained with {self.user}, budget {self.budget}"
+        """For people."""
+        settings = "".join(f", {word}" for word in self.entries[0].env_settings)
+        return f"{self.env}, trained with {self.user}, budget {self.budget}{settings}"
 
     @property
     def name(self) -> str:
-        return f"{self.env}-{self.user}-{self.budget}"
+        """For files: unlike any other section's."""
+        suffix = f"-{hashlib.sha256(_world(self.entries[0].first).encode()).hexdigest()[:8]}" if self.special else ""
+        return f"{self.env}-{self.user}-{self.budget}{suffix}"
 
     @property
     def conditions(self) -> dict[str, Condition]:
@@ -156,7 +170,8 @@ class Section:
         for role, entry in self.references.items():
             if entry is None:
                 agent = next(e.first.references[role] for e in self.entries if role in e.first.references)
-                command = f"python -m benchmarks.run agent={agent} env={self.env} user={self.user} budget={self.budget}"
+                words = [f"agent={agent}", f"env={self.env}", f"user={self.user}", f"budget={self.budget}"]
+                command = shlex.join(["python", "-m", "benchmarks.run", *words, *self.entries[0].env_settings])
                 notes.append(f"No record of the {role}, {agent}: there are no scores. `{command}` makes it.")
         if not self.references:
             notes.append(f"conf/env/{self.env}.yaml names no references: there are no scores.")
@@ -196,11 +211,13 @@ def sections_of(records: Iterable[Record]) -> list[Section]:
     worlds_with_learners = {_world(entry.first) for entry in learners}
     heads = [e for e in entries if e.first.learns or _world(e.first) not in worlds_with_learners]
     places = dict.fromkeys((e.first.env, _world(e.first), e.first.user, e.first.budget) for e in heads)
-    sections = (_section(entries, *place) for place in places)
+    usual = {(e.first.env, _world(e.first)) for e in heads if not e.env_settings}
+    worlds = Counter(env for env, _ in usual)
+    sections = (_section(entries, *place, place[:2] not in usual or worlds[place[0]] > 1) for place in places)
     return sorted(sections, key=lambda section: section.name)
 
 
-def _section(entries: Sequence[Entry], env: str, world: str, user: str, budget: str) -> Section:
+def _section(entries: Sequence[Entry], env: str, world: str, user: str, budget: str, special: bool) -> Section:
     here = [e for e in entries if (e.first.env, _world(e.first)) == (env, world)]
     own = [e for e in here if (e.first.user, e.first.budget) == (user, budget)]
     head = next((e for e in own if e.first.learns), own[0]).first
@@ -212,4 +229,4 @@ def _section(entries: Sequence[Entry], env: str, world: str, user: str, budget: 
     guests = [e for e in here if not e.first.learns and all(e.covers(*cell, seeds) for cell in cells)]
     present = {entry.agent: entry for entry in [*guests, *own]}  # of the same agent, the one run here
     references = {role: present.get(agent) for role, agent in head.references.items() if role in ("start", "optimum")}
-    return Section(env, user, budget, users, splits, seeds, tuple(present.values()), references)
+    return Section(env, user, budget, users, splits, seeds, tuple(present.values()), references, special)

@@ -109,13 +109,14 @@ def test_another_training_user_or_budget_is_another_section():
 
 
 def test_differently_set_environments_are_not_compared():
-    other = record("echo", 1.2, learns=False, config={"env": {"max_exchanges": 1}}, variant=["env.max_exchanges=1"])
-    (section, alone) = sorted(sections_of([*LEARNT, FIXED[0], other]), key=lambda one: -len(one.entries))
-    assert section.references["optimum"] is None and [entry.agent for entry in alone.entries] == [other_name(other)]
-
-
-def other_name(one: Record) -> str:
-    return " ".join([one.agent, *one.variant])
+    set_otherwise = {"config": {"env": {"max_exchanges": 1}}, "variant": ["env.max_exchanges=1"]}
+    others = [replace(one, **set_otherwise) for one in FIXED]
+    usual, special = sections_of([*LEARNT, FIXED[0], *others])
+    assert usual.references["optimum"] is None and "agent=echo" in usual.notes[0]
+    assert special.title == "shop, trained with plain, budget tiny, env.max_exchanges=1"
+    assert [entry.agent for entry in special.ranked] == ["echo", "always_red"]
+    assert special.references["optimum"] is special.ranked[0]
+    assert usual.name != special.name
 
 
 def test_a_variant_is_a_row_of_its_own():
