@@ -46,7 +46,7 @@ class Agent(ABC):
         """
 
     def prepare(self, practice: Practice) -> None:
-        """Get ready before the first conversation: whatever can be made of ``practice.logged()``. Takes no conversation."""
+        """Get ready before the first conversation, with ``practice.logged()`` alone. Takes no conversation."""
 
     def improve(self, practice: Practice) -> Metrics:
         """Learn for one iteration from what ``practice`` grants; returns named numbers for the log.
@@ -56,7 +56,7 @@ class Agent(ABC):
         raise TypeError(f"{type(self).__name__} does not learn; it has no improve().")
 
     def save(self, folder: Path) -> None:
-        """Write everything that ``restore`` needs to continue as if never interrupted. ``folder`` exists and is empty."""
+        """Write all that ``restore`` needs to continue as if never interrupted. ``folder`` exists and is empty."""
 
     def restore(self, folder: Path) -> None:
         """Become the agent that ``save`` wrote to ``folder``."""

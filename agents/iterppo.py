@@ -12,8 +12,8 @@ the guarantee fails. ``solver.start_kl_coef`` adds a pull towards the start agai
 
 What the paper leaves open, and what is done here:
 
-- Q is fitted on the last ``window`` batches and, before the first, on the logged data of the behaviour policy (off-policy
-  by as much as the policy moved since; ``window=1, warm_start=0`` is the paper's letter).
+- Q is fitted on the last ``window`` batches and, before the first, on the logged data of the behaviour policy
+  (off-policy by as much as the policy moved since; ``window=1, warm_start=0`` is the paper's letter).
 - γ is 1 by default; the conversations are finite. The paper has γ < 1.
 - No hyperparameter is given in the paper; the defaults were found on ``parley/Sales-v0``.
 """
@@ -36,7 +36,6 @@ from agents.q_function import Labelled, QFunction
 from agents.starting import starting_policy
 from envs.conversation import Conversation
 from envs.trajectory import Trajectory, Utterance, read_jsonl, write_jsonl
-
 
 ODD_SAMPLE = 96
 """Conversations of a batch on which the share of odd language is measured."""
@@ -91,7 +90,7 @@ class IterPPO(Agent):
         """Make the start if none was given, and fit Q to the logged data."""
         if self._source is None:
             self._begin_with(starting_policy(None, practice, **self._speaking))
-        if self.warm_start:
+        if self.warm_start and practice.budget.logged:
             self.q.fit(self._labelled(practice.logged()), practice.rng, epochs=self.warm_start)
 
     def act(

@@ -58,7 +58,7 @@ class Practice:
         budget: how much may be consumed.
         seed: the run's seed; conversation ``i`` of the run always gets the same environment seed.
         behaviour: who speaks in the logged data; None for environments without any.
-        logged_env: where it speaks, so that the logged data is the same whomever the agent learns with; ``env`` if None.
+        logged_env: where it speaks, so that logged data is the same whomever the agent learns with; ``env`` if None.
         on_conversation: called with each trajectory as it ends, for progress bars.
     """
 
@@ -90,11 +90,11 @@ class Practice:
         return self.finished or self.remaining <= 0
 
     def finish(self) -> None:
-        """The agent has learnt all it can and leaves the rest of its budget, as one that learns from logged data does."""
+        """The agent has learnt all it can and leaves the rest of its budget, as one that learns from logs does."""
         self.finished = True
 
     def converse(self, agent: Agent, n: int | None = None) -> list[Trajectory]:
-        """``n`` conversations of ``agent`` with new training scenarios (default: one iteration's share, or what is left).
+        """``n`` conversations of ``agent`` in new training scenarios (default: an iteration's share, or what is left).
 
         Raises ``BudgetSpent`` when fewer than ``n`` are left. Unscored conversations are among them
         (``judged=False``) and count as spent; leave them out of whatever is learnt.
@@ -117,8 +117,8 @@ class Practice:
                 "conf/env/<name>.yaml, or give the agent a start model (agent.start=<folder>) and no logged data."
             )
         if self._logged is None:
-            first = LOGGED_SEEDS.start
-            self._logged = rollout(self.behaviour, self.logged_env or self.env, range(first, first + self.budget.logged))
+            seeds = LOGGED_SEEDS[: self.budget.logged]
+            self._logged = rollout(self.behaviour, self.logged_env or self.env, seeds)
         return self._logged
 
     def _count(self, trajectories: Sequence[Trajectory]) -> None:

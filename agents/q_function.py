@@ -5,8 +5,8 @@ it is the state's value V(x); read at the last token of an utterance it is Q(x, 
 unfinished utterance. The targets are the returns that followed (arXiv 2511.21638, Obs. 2), for all turns of a
 conversation in one causal pass. Nothing is bootstrapped.
 
-Returns are scaled to [0, 1] by the range seen so far and fitted with binary cross-entropy, which is proper for a mean in
-[0, 1] and better conditioned than squared error for rare successes. (The paper says "regression" and no more.)
+Returns are scaled to [0, 1] by the range seen so far and fitted with binary cross-entropy, which is proper for a mean
+in [0, 1] and better conditioned than squared error for rare successes. (The paper says "regression" and no more.)
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from safetensors.torch import load_file, save_file
+from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from agents.chat_model import ChatModel

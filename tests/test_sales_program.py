@@ -28,7 +28,8 @@ def only(profile: Profile, mind: Mind, act: Act) -> program.Outcome:
 @pytest.mark.parametrize("act", [*SELLER_ACTS, UNCLEAR], ids=str)
 @pytest.mark.parametrize("style", STYLES)
 def test_what_may_happen_is_a_distribution_over_known_moves(act: Act, style: str):
-    for idle, shown, worried, discounts in product((False, True), (None, "Ridge", "Summit", "Metro"), (True, False), (0, 2)):
+    products = (None, "Ridge", "Summit", "Metro")
+    for idle, shown, worried, discounts in product((False, True), products, (True, False), (0, 2)):
         profile = Profile("trail", "tight", "theft", 7, style, idle)
         outcomes = respond(profile, Mind(shown=shown, worried=worried, discounts=discounts), act)
         assert sum(outcome.probability for outcome in outcomes) == pytest.approx(1.0)

@@ -50,7 +50,7 @@ PRODUCTS: Final = {product.name: product for product in CATALOGUE}
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What an utterance does, without its words: a kind and, for some kinds, what it is about (``pitch`` of ``Metro``)."""
+    """What an utterance does, without its words: a kind and, for some, what it is about (``pitch`` of ``Metro``)."""
 
     kind: str
     about: str | None = None

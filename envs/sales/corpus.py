@@ -77,7 +77,7 @@ def converse(rule: Rule, rng: np.random.Generator, say: Say | None = None) -> Di
 
 
 def any_line(rng: np.random.Generator) -> Line:
-    """A line that a buyer may have to say, drawn evenly over moves and styles rather than as conversations have them."""
+    """A line that a buyer may have to say, drawn evenly over moves and styles and not as conversations have them."""
     openings = ("open", "open_idle", "open_need", "hurry")
     first = [act for act in BUYER_ACTS if act.kind not in openings]
     moves = (first[int(rng.integers(len(first)))],)

@@ -90,7 +90,8 @@ def profiles_of(split: str) -> tuple[Profile, ...]:
     """Every attribute combination of a split (all not idle; idleness is drawn apart)."""
     if split == "ood_test":
         return tuple(Profile(n, b, w, p, "curt") for n, b, w, p in product(NEEDS, BUDGETS, WORRIES, (4, *PATIENCE[:2])))
-    combinations = product(enumerate(NEEDS), enumerate(BUDGETS), enumerate(WORRIES), enumerate(PATIENCE), enumerate(_OPEN_STYLES))
+    values: tuple[Sequence[Any], ...] = (NEEDS, BUDGETS, WORRIES, PATIENCE, _OPEN_STYLES)
+    combinations = product(*(enumerate(each) for each in values))
     return tuple(
         Profile(need, budget, worry, patience, style)
         for (n, need), (b, budget), (w, worry), (p, patience), (s, style) in combinations

@@ -113,9 +113,8 @@ def _after_pitch(known: Knowledge, name: str, suits: Fit) -> Knowledge:
 
 def _someone(known: Knowledge, patience: int) -> Profile:
     """Some buyer about whom everything known is true."""
-    return Profile(
-        known.candidate_need(), known.budget or "tight", known.candidate_worry(), patience, known.style or "plain", known.idle
-    )
+    need, budget, worry = known.candidate_need(), known.budget or "tight", known.candidate_worry()
+    return Profile(need, budget, worry, patience, known.style or "plain", known.idle)
 
 
 def _mind_after(known: Knowledge, mind: Mind, act: Act, moves: tuple[Act, ...]) -> Mind:

@@ -75,7 +75,9 @@ def possible_outcomes(known: Knowledge, act: Act) -> Iterator[tuple[float, Outco
                         yield p_need * p_budget * p_worry * share * outcome.probability, outcome
 
 
-def _cases(known: str | None, candidate: str, values: tuple[str, ...], ruled_out: frozenset[str]) -> list[tuple[float, str]]:
+def _cases(
+    known: str | None, candidate: str, values: tuple[str, ...], ruled_out: frozenset[str]
+) -> list[tuple[float, str]]:
     """The candidate is right, or (standing for all the others) another value is."""
     if known is not None:
         return [(1.0, known)]

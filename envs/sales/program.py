@@ -258,8 +258,12 @@ def _close(profile: Profile, mind: Mind, act: Act) -> list[Outcome]:
     if not mind.worried or fit(profile, mind.shown) in ("none", "wrong"):
         return [bought, Outcome(1 - p, (Act("not_yet"),), -1.0, refused)]
     voiced = (Act("not_yet"), Act("tell_worry", profile.worry))
-    tells = _VOLUNTEERS[profile.style]
-    return [bought, Outcome((1 - p) * tells, voiced, -1.0, refused), Outcome((1 - p) * (1 - tells), voiced[:1], -1.0, refused)]
+    tells, refuses = _VOLUNTEERS[profile.style], 1 - p
+    return [
+        bought,
+        Outcome(refuses * tells, voiced, -1.0, refused),
+        Outcome(refuses * (1 - tells), voiced[:1], -1.0, refused),
+    ]
 
 
 def _goodbye(profile: Profile, mind: Mind, act: Act) -> list[Outcome]:

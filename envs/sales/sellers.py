@@ -3,6 +3,7 @@
 - ``random``: any act. The floor of all.
 - ``behaviour``: a sloppy seller that makes the logged data: asks sometimes, guesses often, gives discounts away, asks
   to buy too soon, and does something at random a quarter of the time.
+- ``sloppy``: the same without the random quarter.
 - ``myopic``: the best possible seller for the buyer's satisfaction with the next exchange alone.
 - ``expert``: asks, pitches, asks what worries, reassures, closes.
 - ``optimum``: acts by dynamic programming on the information state (``envs.sales.planner``).
@@ -55,9 +56,14 @@ def expert(known: Knowledge, rng: np.random.Generator) -> Act:
 
 
 def behaviour(known: Knowledge, rng: np.random.Generator) -> Act:
-    """A sloppy seller; see the module's docstring."""
+    """A sloppy seller that a quarter of the time does anything at all."""
     if rng.random() < NOISE:
         return SELLER_ACTS[int(rng.integers(len(SELLER_ACTS) - 1))]  # all but goodbye
+    return sloppy(known, rng)
+
+
+def sloppy(known: Knowledge, rng: np.random.Generator) -> Act:
+    """The behaviour seller without its noise: it does what it means to do, which is not much."""
     u, discounts_left = rng.random(), known.mind.discounts < MAX_DISCOUNTS
     if known.exchanges == 0 and u < 0.5:
         return Act("greet") if rng.random() < 0.5 else Act("small_talk")
@@ -65,7 +71,7 @@ def behaviour(known: Knowledge, rng: np.random.Generator) -> Act:
         any_product = CATALOGUE[int(rng.integers(len(CATALOGUE)))].name
         return Act("ask_need") if u < 0.55 else Act("ask_budget") if u < 0.65 else Act("pitch", any_product)
     if known.fit != "full":
-        return _behaviour_pitch(known, u, rng)
+        return _sloppy_pitch(known, u, rng)
     if known.mind.worried:
         if known.worry is not None and u < 0.5:
             return Act("reassure", known.worry)
@@ -75,7 +81,7 @@ def behaviour(known: Knowledge, rng: np.random.Generator) -> Act:
     return Act("discount") if u < 0.25 and discounts_left else Act("close")
 
 
-def _behaviour_pitch(known: Knowledge, u: float, rng: np.random.Generator) -> Act:
+def _sloppy_pitch(known: Knowledge, u: float, rng: np.random.Generator) -> Act:
     if known.budget is None and u < 0.2:
         return Act("ask_budget")
     if known.fit in ("dear", "basic") and u < 0.4:
@@ -94,6 +100,7 @@ def optimum() -> Rule:
 RULES: dict[str, Callable[[], Rule]] = {
     "random": lambda: random,
     "behaviour": lambda: behaviour,
+    "sloppy": lambda: sloppy,
     "myopic": myopic,
     "expert": lambda: expert,
     "optimum": optimum,

@@ -56,7 +56,7 @@ def mean_reward(speak: Speak, user: UserSimulator, scenarios: int, split: str = 
 
 
 def faithful_share(voice: ModelVoice, lines: Sequence[Line], rng: np.random.Generator) -> float:
-    """Share of lines whose words are read back as just the moves that were decided, by a parser that saw none of them."""
+    """Share of lines whose words the buyer's parser reads back as just the moves that were decided."""
     said: list[str] = []
     for i in range(0, len(lines), 250):
         part = lines[i : i + 250]
@@ -75,7 +75,7 @@ def voice_figures(folder: Path, scenarios: int = SCENARIOS) -> list[Figure]:
         lines += [exchange.line for exchange in converse(rules[len(lines) % 3], rng).exchanges]
     share = faithful_share(ModelVoice(folder), lines, rng)
     figures = [Figure("lines worded as decided", share, f">= {WORDING}", share >= WORDING)]
-    for rule in RULES:
+    for rule in ("random", "behaviour", "myopic", "expert", "optimum"):
         program, hybrid = (
             mean_reward(SellerInWords(rule).speak, user, scenarios) for user in (program_buyer(), hybrid_buyer(folder))
         )
@@ -96,12 +96,13 @@ def seller_figures(folder: Path, scenarios: int = SCENARIOS) -> list[Figure]:
 
         def speak(conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[str]:
             seeds = [int(rng.integers(2**63)) for rng in rngs]
-            return model.complete([c.messages("agent") for c in conversations], seeds)  # noqa: B023 - called in this pass
+            return model.complete([c.messages("agent") for c in conversations], seeds)  # noqa: B023 - used in this pass
 
         reward = mean_reward(speak, program_buyer(), scenarios)
         share = reward / behaviour
         bar, passed = (f">= {START}", share >= START) if temperature == 1.0 else ("for the record", True)
-        figures.append(Figure(f"{name}: reward {reward:.3f} over the behaviour seller's {behaviour:.3f}", share, bar, passed))
+        what = f"{name}: reward {reward:.3f} over the behaviour seller's {behaviour:.3f}"
+        figures.append(Figure(what, share, bar, passed))
     return figures
 
 
@@ -114,7 +115,8 @@ def gate(folder: Path, scenarios: int = SCENARIOS) -> bool:
     ):
         figures = measure(folder / name, scenarios)
         for figure in figures:
-            print(f"{'pass' if figure.passed else 'FAIL'}  {name}: {figure.name}: {figure.value:.3f} ({figure.bar})", flush=True)
+            verdict = "pass" if figure.passed else "FAIL"
+            print(f"{verdict}  {name}: {figure.name}: {figure.value:.3f} ({figure.bar})", flush=True)
         (folder / name / "README.md").write_text(card(name, what, figures, scenarios), encoding="utf-8")
         ok &= all(figure.passed for figure in figures)
     return ok

@@ -54,7 +54,8 @@ def sft(
 ) -> float:
     """Train ``model`` in place; returns the mean training loss (nats per learnt token) of the last tenth of the steps.
 
-    AdamW, ``schedule`` of the learning rate (as ``transformers`` names it) with 2% warm-up, sequences of like length batched together.
+    AdamW, ``schedule`` of the learning rate (as ``transformers`` names it) with 2% warm-up, sequences of like length
+    batched together.
     """
     import torch
     from datasets import Dataset
@@ -65,7 +66,8 @@ def sft(
         # SFTTrainer's own adds entropy and accuracy of every token to the log, a third of a small model's step.
         compute_loss = Trainer.compute_loss
 
-    data = Dataset.from_dict({"input_ids": [list(e.ids) for e in examples], "labels": [list(e.labels) for e in examples]})
+    columns = {"input_ids": [list(e.ids) for e in examples], "labels": [list(e.labels) for e in examples]}
+    data = Dataset.from_dict(columns)
     with tempfile.TemporaryDirectory() as folder:
         config = SFTConfig(
             output_dir=folder,
@@ -83,7 +85,7 @@ def sft(
             seed=seed,
             use_cpu=not torch.cuda.is_available(),
             bf16=False,
-            gradient_checkpointing=False,
+            activation_checkpointing=False,
             max_length=None,
             disable_tqdm=not progress,
             dataset_kwargs={"skip_prepare_dataset": True},

@@ -1,0 +1,129 @@
+"""Iterative PPO as an agent, on a world of three colours and a model of a few thousand parameters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agents.agent import Agent
+from agents.imitation import Imitation
+from agents.iterppo import IterPPO
+from agents.ppo import PPO
+from agents.practice import Budget, Practice
+from agents.rollout import rollout
+from envs.conversation import Conversation
+from envs.trajectory import Utterance
+from tests.toy import COLOURS, Customer, Shop
+
+
+class AnyColour(Agent):
+    """Offers a colour at random: the behaviour whose conversations are logged."""
+
+    def act(
+        self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator], *, explore: bool = True
+    ) -> list[Utterance]:
+        return [Utterance(COLOURS[int(rng.integers(3))]) for rng in rngs]
+
+
+def practice(seed: int = 0, logged: int = 240, failing: float = 0.0) -> Practice:
+    return Practice(Shop(Customer(failing=failing)), Budget(400, 80, logged), seed, AnyColour())
+
+
+def agent(start: str | None) -> IterPPO:
+    solver = PPO(rounds=2, conversations=80, epochs=3, batch_size=20, learning_rate=1e-3, kl_coef=0.01)
+    return IterPPO(start, solver, max_new_tokens=6, q_learning_rate=1e-3, q_epochs=2.0, warm_start=2.0)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> str:
+    torch.manual_seed(0)
+    imitation = Imitation(epochs=4.0, max_new_tokens=6)
+    imitation.prepare(practice())
+    folder = tmp_path_factory.mktemp("start")
+    imitation.save(folder)
+    return str(folder / "policy")
+
+
+def mean_return(one: Agent, n: int = 120) -> float:
+    return float(np.mean([t.returns() for t in rollout(one, Shop(Customer(), split="iid_test"), range(n))]))
+
+
+def test_imitation_speaks_as_the_logged_behaviour_does(start: str):
+    one = agent(start)
+    said = [step.utterance.text for t in rollout(one, Shop(Customer()), range(60)) for step in t.steps]
+    assert np.mean([text in COLOURS for text in said]) > 0.8
+    assert {text for text in said if text in COLOURS} == set(COLOURS)
+
+
+def test_iterative_ppo_learns_to_offer_what_is_wanted(start: str):
+    one, meter = agent(start), practice()
+    torch.manual_seed(1)
+    one.prepare(meter)
+    before = mean_return(one)
+    rows = []
+    while not meter.exhausted:
+        rows.append(one.improve(meter))
+        meter.iteration += 1
+    assert meter.spent.conversations == 400
+    assert mean_return(one) > before + 0.15
+    assert {"q_auc", "q_brier", "q_r2", "kl", "entropy", "clip_fraction", "response_length"} <= set(rows[0])
+    assert rows[0]["odd_language"] == pytest.approx(0.01, abs=0.02)
+
+
+def test_a_restored_agent_goes_on_exactly_as_the_one_that_was_saved(start: str, tmp_path: Path):
+    runs = []
+    for interrupted in (False, True):
+        one, meter = agent(start), practice(logged=40)
+        torch.manual_seed(2)
+        one.prepare(meter)
+        one.improve(meter)
+        meter.iteration += 1
+        if interrupted:
+            one.save(tmp_path)
+            state = json.loads(json.dumps(meter.state()))
+            one, meter = agent(start), practice(logged=40)
+            one.restore(tmp_path)
+            meter.restore(state)
+        torch.manual_seed(3)
+        one.improve(meter)
+        runs.append(one)
+    for mine, other in zip(runs[0].policy.model.parameters(), runs[1].policy.model.parameters(), strict=True):
+        assert torch.equal(mine, other)
+    for mine, other in zip(runs[0].q.parameters(), runs[1].q.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_without_a_start_one_is_made_from_the_logged_data():
+    one, meter = agent(None), practice(logged=60)
+    one.prepare(meter)
+    assert rollout(one, Shop(Customer()), range(2))
+    metrics = one.improve(meter)
+    assert np.isfinite(metrics["policy_loss"])
+
+
+def test_unscored_conversations_teach_nothing_and_are_counted(start: str):
+    one, meter = agent(start), practice(logged=0, failing=0.3)
+    one.warm_start = 0
+    metrics = one.improve(meter)
+    assert metrics["unscored"] == meter.spent.unscored > 0
+    assert all(trajectory.judged for batch in one._batches for trajectory in batch)
+    assert np.isfinite(metrics["q_loss"])
+
+
+def test_role_markers_are_never_said(start: str):
+    one = agent(start)
+    one.policy.temperature = 5.0
+    said = [step.utterance for t in rollout(one, Shop(Customer()), range(40)) for step in t.steps]
+    banned = set(one.policy.banned)
+    assert not any(banned & set(utterance.tokens) for utterance in said)
+    assert not any("<|" in utterance.text for utterance in said)
+
+
+def test_a_missing_start_is_named():
+    with pytest.raises(FileNotFoundError, match="no/such/folder"):
+        agent("no/such/folder")
