@@ -20,7 +20,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,7 +33,7 @@ NOT_UNDERSTOOD: Final = (UNCLEAR,)
 MOST_WORDS: Final = 24
 """The longest sentence that is still listened to."""
 MOST_CHARACTERS: Final = 400
-LEAST_CERTAINTY: Final = 0.5
+LEAST_CERTAINTY: Final = 0.3
 """An act is read from an utterance only if it is at least so probable."""
 
 _TOKEN: Final = re.compile(r"\$\d+|\d+|[a-z]+(?:'[a-z]+)*|\S")
@@ -45,6 +45,7 @@ _NEGATION: Final = re.compile(
 _MEMORY: Final = 65_536
 _REPEATABLE: Final = frozenset({"bye", "that"})
 _UNSEEN_STEPS: Final = 6
+_COUNTED: Final = 3
 _KEPT_BROKEN: Final = 5
 _MOST_OPENERS: Final = 2
 _LONGEST_ASIDE: Final = 5
@@ -167,15 +168,17 @@ def _branches(node: Mapping[Any, Any], words: tuple[str, ...]) -> Iterator[tuple
             yield from _branches(rest, (*words, word))
 
 
-def ngrams(reading: Reading) -> list[str]:
-    """The n-grams of a reading: words, pairs, triples, and the key of every slot."""
+def ngrams(reading: Reading) -> tuple[list[str], list[str], list[str], list[str]]:
+    """The words of a reading, its pairs, its triples, and beside them the keys of its slots and its asides."""
     tokens = ("<s>", *reading.tokens, "</s>")
-    grams = list(reading.tokens)
-    grams += [f"{a} {b}" for a, b in pairwise(tokens)]
-    grams += [f"{a} {b} {c}" for a, b, c in zip(tokens, tokens[1:], tokens[2:], strict=False)]
-    grams += [f"{slot.name}.{slot.key}" for slot in reading.slots]
-    grams += reading.asides
-    return grams
+    pairs = [f"{a} {b}" for a, b in pairwise(tokens)]
+    triples = [f"{pair} {c}" for pair, c in zip(pairs, tokens[2:], strict=False)]
+    return (
+        list(reading.tokens),
+        pairs,
+        triples,
+        [*(f"{slot.name}.{slot.key}" for slot in reading.slots), *reading.asides],
+    )
 
 
 def asides_of(readings: Iterable[Reading]) -> tuple[set[str], set[str]]:
@@ -300,24 +303,20 @@ class ActParser:
     def _parse_sentences(self, sentences: Sequence[str]) -> list[Act]:
         readings = [self.lexicon.read(sentence) for sentence in sentences]
         probabilities = self.probabilities(readings)
-        best = probabilities.argmax(axis=1)
+        best = 1 + probabilities[:, 1:].argmax(axis=1)
         certain = probabilities[np.arange(len(best)), best] >= LEAST_CERTAINTY
         return [
-            self._judged(self.labels[label], reading) if sure and label else UNCLEAR
+            self._judged(self.labels[label], reading) if sure else UNCLEAR
             for label, sure, reading in zip(best.tolist(), certain.tolist(), readings, strict=True)
         ]
 
     def probabilities(self, readings: Sequence[Reading]) -> np.ndarray:
         """What the network makes of each reading, [readings, labels]; the rules are not applied."""
-        counters = len(self.features)
         rows: list[int] = []
         starts: list[int] = []
         for reading in readings:
-            grams = ngrams(reading)
-            known = [row for gram in grams if (row := self.features.get(gram)) is not None]
             starts.append(len(rows))
-            rows += known
-            rows += (counters + unseen for unseen in unseen_counts(reading, self.features))
+            rows += _rows(reading, self.features, len(self.features))
         hidden = np.maximum(np.add.reduceat(self.embedding[rows], starts, axis=0) + self.bias, 0)
         scores = hidden @ self.output + self.output_bias
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -370,14 +369,19 @@ class ActParser:
 _LEARNT: Final = ("slots", "negations", "kinds", "pooled", "named", "priced")
 
 
-def unseen_counts(reading: Reading, known: Mapping[str, int] | frozenset[str] | set[str]) -> tuple[int, int, int]:
-    """Which counters apply: one each for how many words, pairs and triples are not ``known``."""
-    tokens = ("<s>", *reading.tokens, "</s>")
-    words = sum(token not in known for token in reading.tokens)
-    pairs = sum(f"{a} {b}" not in known for a, b in pairwise(tokens))
-    triples = sum(f"{a} {b} {c}" not in known for a, b, c in zip(tokens, tokens[1:], tokens[2:], strict=False))
-    steps = _UNSEEN_STEPS
-    return min(words, steps - 1), steps + min(pairs, steps - 1), 2 * steps + min(triples, steps - 1)
+def _rows(reading: Reading, known: Mapping[str, int], size: int) -> list[int]:
+    """The rows of the embedding that stand for a reading: those of its known n-grams, and three counters.
+
+    The counters, of ``_UNSEEN_STEPS`` rows each after the first ``size``, say how many words, pairs and triples are
+    unknown.
+    """
+    rows: list[int] = []
+    for order, grams in enumerate(ngrams(reading)):
+        found = [row for gram in grams if (row := known.get(gram)) is not None]
+        rows += found
+        if order < _COUNTED:
+            rows.append(size + order * _UNSEEN_STEPS + min(len(grams) - len(found), _UNSEEN_STEPS - 1))
+    return rows
 
 
 def negations(reading: Reading) -> list[str]:
@@ -477,7 +481,12 @@ def train(
             cases.append((reading, 0, example))
     rows, targets = [], []
     for reading, target, example in cases:
-        rows += [_rows(reading, features), _rows_without(reading, features, owners, example.phrasing)]
+        others = {
+            gram: features[gram]
+            for gram in chain.from_iterable(ngrams(reading))
+            if gram in owners and (example.phrasing is None or owners[gram] != example.phrasing)
+        }
+        rows += [_rows(reading, known, len(features)) for known in (features, others)]
         targets += [target, target]
     arrays = _fitted(rows, np.array(targets), len(features), len(labels), schedule)
     return ActParser(labels, features, lexicon, rules, **arrays)
@@ -512,29 +521,10 @@ def _owners(readings: Iterable[Reading], positives: Iterable[Example]) -> dict[s
     """The one phrasing that has an n-gram, or None if several do."""
     owners: dict[str, str | None] = {}
     for reading, example in zip(readings, positives, strict=True):
-        for gram in ngrams(reading):
+        for gram in chain.from_iterable(ngrams(reading)):
             if owners.setdefault(gram, example.phrasing) != example.phrasing:
                 owners[gram] = None
     return owners
-
-
-def _rows(reading: Reading, features: Mapping[str, int]) -> list[int]:
-    known = [features[gram] for gram in ngrams(reading) if gram in features]
-    return known + [len(features) + unseen for unseen in unseen_counts(reading, features)]
-
-
-def _rows_without(
-    reading: Reading, features: Mapping[str, int], owners: Mapping[str, str | None], own: str | None
-) -> list[int]:
-    """The rows of a reading as if the phrasing that it comes from had been held out."""
-    known = {gram for gram in _tokens_and_ngrams(reading) if gram in features and (own is None or owners[gram] != own)}
-    rows = [features[gram] for gram in ngrams(reading) if gram in known]
-    return rows + [len(features) + unseen for unseen in unseen_counts(reading, known)]
-
-
-def _tokens_and_ngrams(reading: Reading) -> Iterator[str]:
-    yield from reading.tokens
-    yield from ngrams(reading)
 
 
 def _learnt_rules(positives: Sequence[Example], readings: Sequence[Reading], lexicon: Lexicon) -> Rules:
@@ -579,7 +569,7 @@ def _fitted(
     import torch
 
     torch.manual_seed(schedule.seed)
-    table = torch.nn.EmbeddingBag(features + 3 * _UNSEEN_STEPS, schedule.width, mode="sum")
+    table = torch.nn.EmbeddingBag(features + _COUNTED * _UNSEEN_STEPS, schedule.width, mode="sum")
     torch.nn.init.normal_(table.weight, std=0.1)
     bias = torch.nn.Parameter(torch.zeros(schedule.width))
     output = torch.nn.Linear(schedule.width, labels)

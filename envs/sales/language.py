@@ -1,11 +1,12 @@
 """The language of the bicycle shop: what either side can say, and how what is said is understood.
 
 Nothing is read before it is asked for. ``python -m envs.sales.language`` retrains both act parsers from the
-phrasebooks, prints how well they do, and stores them beside this file.
+phrasebooks, stores them beside this file, and prints how well they do (one of them: name it, ``seller`` or ``buyer``).
 """
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -390,8 +391,8 @@ def accepted_share(side: str, parser: ActParser, count: int = 5_000, seed: int =
     return float(np.mean([UNCLEAR not in found for found in parser.parse_moves(texts)]))
 
 
-def _main() -> None:
-    for side in _SIDES:
+def _main(sides: Sequence[str]) -> None:
+    for side in sides or _SIDES:
         parser = trained_parser(side)
         parser.save(_HERE / f"{side}_parser.npz")
         parser = ActParser.load(_HERE / f"{side}_parser.npz")
@@ -401,4 +402,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    _main(sys.argv[1:])
