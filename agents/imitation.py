@@ -35,7 +35,7 @@ class Imitation(Agent):
         *,
         epochs: float = 6.0,
         learning_rate: float = 3e-3,
-        batch_size: int = 32,
+        batch_size: int = 8,
         temperature: float = 1.0,
         max_new_tokens: int = 32,
     ):

@@ -65,11 +65,11 @@ class IterPPO(Agent):
         temperature: float = 1.0,
         max_new_tokens: int = 32,
         gamma: float = 1.0,
-        q_learning_rate: float = 3e-4,
-        q_batch_size: int = 32,
+        q_learning_rate: float = 1e-3,
+        q_batch_size: int = 8,
         q_epochs: float = 1.0,
         window: int = 3,
-        warm_start: float = 1.0,
+        warm_start: float = 3.0,
         held_out: float = 0.1,
     ):
         self.solver = solver

@@ -12,6 +12,8 @@ Departures from the common RLHF recipe, all for variance:
   Q(x, a) − F(tokens so far).
 - The KL penalty is a term of the loss and not of the reward: at the first epoch of a round the sampled penalty would be
   zero, since the reference is where the round began.
+- Advantages are centred but not divided by their own spread: that would blow up the noise of a Q that sees no
+  difference yet. Their unit is the standard deviation of the returns, so β weighs the same in every world.
 - All prompts of a conversation and their responses share one forward pass (``agents.packing``), in minibatches of
   conversations of like length.
 """
@@ -91,7 +93,7 @@ class PPO:
     batch_size: int = 16
     learning_rate: float = 3e-4
     clip: float = 0.2
-    kl_coef: float = 0.03
+    kl_coef: float = 0.05
     start_kl_coef: float = 0.0
     entropy_coef: float = 0.0
     gae_lambda: float = 1.0
@@ -137,15 +139,14 @@ class PPO:
             value, along = q.values(packed)
             raw.append((packed, token_advantages(packed, value, along, self.gae_lambda), value, along[packed.last]))
         gained = torch.cat([last - value for _, _, value, last in raw])
-        everything = torch.cat([advantages for _, advantages, _, _ in raw])
-        mean, scale = everything.mean(), everything.std() + 1e-8
+        mean, unit = torch.cat([advantages for _, advantages, _, _ in raw]).mean(), q.spread
         logs.append({"q_gain": gained.mean().item(), "q_spread": gained.std().item()})
         with torch.no_grad():
             return [
                 _Batch(
                     packed,
                     chosen_logprobs(token_logprobs(policy, packed), packed),
-                    (advantages - mean) / scale,
+                    (advantages - mean) / unit,
                     token_logprobs(reference, packed) if self.kl_coef else None,
                     token_logprobs(start, packed) if self.start_kl_coef and start else None,
                 )

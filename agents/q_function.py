@@ -56,8 +56,8 @@ class QFunction(nn.Module):
         self,
         policy: ChatModel,
         *,
-        learning_rate: float = 3e-4,
-        batch_size: int = 64,
+        learning_rate: float = 1e-3,
+        batch_size: int = 8,
         gamma: float = 1.0,
     ):
         super().__init__()
@@ -67,6 +67,7 @@ class QFunction(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.learning_rate, self.batch_size, self.gamma = learning_rate, batch_size, gamma
         self.register_buffer("bounds", torch.tensor([0.0, 1.0]))
+        self.register_buffer("spread", torch.tensor(1e-3))
         self.eval()
 
     def label(self, policy: ChatModel, trajectory: Trajectory) -> Labelled:
@@ -81,7 +82,7 @@ class QFunction(nn.Module):
 
     def fit(self, data: Sequence[Labelled], rng: np.random.Generator, *, epochs: float = 1.0) -> float:
         """Regress the returns on ``data`` for ``epochs`` passes; returns the mean loss of the last pass."""
-        self._widen(data)
+        self._measure(data)
         optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
         steps = max(1, round(epochs * len(data) / self.batch_size))
         losses: list[float] = []
@@ -110,7 +111,12 @@ class QFunction(nn.Module):
         ids = nn.utils.rnn.pad_sequence([torch.as_tensor(one.ids) for one in batch], batch_first=True)
         return self.head(self.trunk(input_ids=ids, use_cache=False).last_hidden_state)[..., 0]
 
-    def _widen(self, data: Sequence[Labelled]) -> None:
+    def _measure(self, data: Sequence[Labelled]) -> None:
+        """Widen the bounds to the returns of ``data``, and note their standard deviation, the unit of advantages.
+
+        The greatest so far is kept: once nearly all conversations end alike, a shrinking unit would blow up noise.
+        """
+        self.spread.fill_(max(self.spread.item(), float(np.std([one.returns[0] for one in data]))))
         low = min(float(one.returns.min()) for one in data)
         high = max(float(one.returns.max()) for one in data)
         self.bounds[0], self.bounds[1] = min(low, self.bounds[0].item()), max(high, self.bounds[1].item())
@@ -135,8 +141,8 @@ class QFunction(nn.Module):
     def at_turn_ends(self, data: Sequence[Labelled]) -> np.ndarray:
         """Q(x, a) of every logged turn of ``data``, one after another."""
         out = []
-        for i in range(0, len(data), self.batch_size):
-            batch = data[i : i + self.batch_size]
+        for i in range(0, len(data), 64):
+            batch = data[i : i + 64]
             values = self._unscaled(self._logits(batch))
             out += [values[b, one.turn_ends].numpy() for b, one in enumerate(batch)]
         return np.concatenate(out)

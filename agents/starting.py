@@ -34,7 +34,7 @@ def imitate(
     epochs: float,
     rng: np.random.Generator,
     learning_rate: float = 3e-3,
-    batch_size: int = 32,
+    batch_size: int = 8,
     progress: bool = False,
 ) -> tuple[torch.nn.Module, object]:
     """A new small model and its tokenizer, trained by TRL's ``SFTTrainer`` on whole conversations.

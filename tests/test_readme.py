@@ -86,7 +86,9 @@ def test_iterative_ppo_trains_in_the_environment_of_the_readme(folder):
     record = Record.load(path)
     assert record.variant == [] and record.spent.conversations == record.config["budget"]["conversations"]
     assert [one.split for one in record.evaluations] == ["test"]
-    logged = {key for line in (path.parent / "metrics.jsonl").read_text().splitlines() for key in json.loads(line)["agent"]}
+    logged = {
+        key for line in (path.parent / "metrics.jsonl").read_text().splitlines() for key in json.loads(line)["agent"]
+    }
     explained = set(re.findall(r"^\| `(\w+)`", (ROOT / "docs/metrics.md").read_text(encoding="utf-8"), re.MULTILINE))
     assert logged and logged <= explained, f"docs/metrics.md does not explain {sorted(logged - explained)}"
 
@@ -148,7 +150,9 @@ def test_links_within_the_repository_lead_somewhere(document):
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", ".ci/run"])
 def test_what_is_to_be_made_can_be_made(document):
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-    named = set(re.findall(r"^(?:.*`)?make ([\w-]+)", (ROOT / document).read_text(encoding="utf-8"), flags=re.MULTILINE))
+    named = set(
+        re.findall(r"^(?:.*`)?make ([\w-]+)", (ROOT / document).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    )
     assert named and named <= targets
 
 

@@ -94,17 +94,11 @@ def test_token_advantages_are_gae_over_the_values_along_each_response(model: Cha
     value = torch.tensor([0.5, 0.2])
     along = torch.tensor([0.6, 0.9, 0.1, 0.3, 0.8])
     # λ=1: Q − the value before the token. Response 0: .9-.5, .9-.6. Response 1: .8-.2, .8-.1, .8-.3.
-    torch.testing.assert_close(
-        token_advantages(packed, value, along, 1.0), torch.tensor([0.4, 0.3, 0.6, 0.7, 0.5])
-    )
+    torch.testing.assert_close(token_advantages(packed, value, along, 1.0), torch.tensor([0.4, 0.3, 0.6, 0.7, 0.5]))
     # λ=0: the step of the value itself.
-    torch.testing.assert_close(
-        token_advantages(packed, value, along, 0.0), torch.tensor([0.1, 0.3, -0.1, 0.2, 0.5])
-    )
+    torch.testing.assert_close(token_advantages(packed, value, along, 0.0), torch.tensor([0.1, 0.3, -0.1, 0.2, 0.5]))
     # λ=½, response 1: δ = (-.1, .2, .5): .5; .2+.25=.45; -.1+.225=.125. Response 0: δ = (.1, .3): .3; .25.
-    torch.testing.assert_close(
-        token_advantages(packed, value, along, 0.5), torch.tensor([0.25, 0.3, 0.125, 0.45, 0.5])
-    )
+    torch.testing.assert_close(token_advantages(packed, value, along, 0.5), torch.tensor([0.25, 0.3, 0.125, 0.45, 0.5]))
 
 
 def test_the_clipped_loss_is_ppos():
@@ -200,7 +194,9 @@ def test_ppo_makes_what_q_likes_more_likely(model: ChatModel):
     solver = PPO(rounds=3, conversations=40, epochs=2, batch_size=10, learning_rate=3e-3, kl_coef=0.01)
     packed = pack([dialogue(model, 1)], [[(70, 1)]])
     before = token_logprobs(policy, packed)[0, ::2].exp().sum().item()
-    metrics = solver.improve(policy, policy.clone(), _LikesEven(policy), prompts, np.random.default_rng(0))
+    likes = _LikesEven(policy)
+    likes.spread.fill_(0.5)
+    metrics = solver.improve(policy, policy.clone(), likes, prompts, np.random.default_rng(0))
     after = token_logprobs(policy, packed)[0, ::2].exp().sum().item()
     assert after > before + 0.2
     assert {"kl", "entropy", "clip_fraction", "response_length", "grad_norm"} <= metrics.keys()

@@ -93,4 +93,3 @@ def any_line(rng: np.random.Generator) -> Line:
 
 _TOLD_WITH = {"like": ("tell_worry",), "not_yet": ("tell_worry",), "wrong_kind": ("tell_need",)}
 """What a buyer may tell, unasked, beside a move."""
-

@@ -86,7 +86,7 @@ def program_buyer() -> Buyer:
     return Buyer(TemplateVoice())
 
 
-def hybrid_buyer(folder: str | Path = VOICE_FOLDER, temperature: float = 0.7) -> Buyer:
+def hybrid_buyer(folder: str | Path = VOICE_FOLDER, temperature: float = 0.5) -> Buyer:
     """``user=hybrid``: words by the language model in ``folder``, sampled at ``temperature``."""
     from envs.sales.voice import ModelVoice
 

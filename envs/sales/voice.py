@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from envs.conversation import Message
+from envs.sales.catalogue import Act
 from envs.sales.users import Line
 
 PRICE = "$PRICE"
@@ -15,29 +16,33 @@ PRICE = "$PRICE"
 MAX_NEW_TOKENS = 40
 
 
-def chat_of(line: Line) -> list[Message]:
-    """What the voice is told: the decision and the manner, and what the seller has just said."""
-    decision = ", ".join(f"{move.kind} {move.about}" if move.about else move.kind for move in line.moves)
+def chat_of(move: Act, line: Line) -> list[Message]:
+    """What the voice is told: one move and the manner, and what the seller has just said."""
     return [
-        {"role": "system", "content": f"{line.style}: {decision}"},
+        {"role": "system", "content": f"{line.style}: {move.kind} {move.about or ''}".rstrip()},
         {"role": "user", "content": line.heard},
     ]
 
 
 class ModelVoice:
-    """Words by a causal language model in a Hugging Face folder whose chat is that of ``chat_of``."""
+    """Words by a causal language model in a Hugging Face folder whose chat is that of ``chat_of``.
+
+    It words one move at a time, a sentence each, so that it can't leave out the second of two.
+    """
 
     name = "hybrid"
 
-    def __init__(self, folder: str | Path, temperature: float = 0.7):
+    def __init__(self, folder: str | Path, temperature: float = 0.5):
         from envs.language_models import TransformersModel
 
         self.model = TransformersModel(folder, temperature=temperature, max_new_tokens=MAX_NEW_TOKENS)
 
     def say(self, lines: Sequence[Line], rngs: Sequence[np.random.Generator]) -> list[tuple[str, int]]:
-        seeds = [int(rng.integers(2**63)) for rng in rngs]
-        texts = self.model.complete([chat_of(line) for line in lines], seeds)
-        return [
-            (text.replace(PRICE, line.price or ""), self.model.count_tokens(text))
-            for text, line in zip(texts, lines, strict=True)
-        ]
+        seeds = [int(rng.integers(2**63)) for line, rng in zip(lines, rngs, strict=True) for _ in line.moves]
+        worded = iter(self.model.complete([chat_of(move, line) for line in lines for move in line.moves], seeds))
+        said = []
+        for line in lines:
+            sentences = [next(worded) for _ in line.moves]
+            tokens = sum(self.model.count_tokens(sentence) for sentence in sentences)
+            said.append((" ".join(sentences).replace(PRICE, line.price or ""), tokens))
+        return said

@@ -59,7 +59,7 @@ def sft(
     """
     import torch
     from datasets import Dataset
-    from transformers import Trainer
+    from transformers import PrinterCallback, Trainer
     from trl import SFTConfig, SFTTrainer
 
     class _Trainer(SFTTrainer):
@@ -92,6 +92,8 @@ def sft(
             remove_unused_columns=False,
         )
         trainer = _Trainer(model=model, args=config, train_dataset=data, processing_class=tokenizer)
+        if not progress:
+            trainer.remove_callback(PrinterCallback)
         trainer.train()
         losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     model.eval()

@@ -21,7 +21,7 @@ from envs.simulators.sft import IGNORED, Example, sft, small_config
 
 FOLDER = Path(__file__).parent
 VOCAB_SIZE = 2048
-VOICE_LINES, SLOPPY_DIALOGUES, SELLER_DIALOGUES = 64_000, 20_000, 24_000
+VOICE_LINES, SLOPPY_DIALOGUES, SELLER_DIALOGUES = 180_000, 20_000, 64_000
 SIZE = {"hidden_size": 64, "num_hidden_layers": 3, "intermediate_size": 192}
 """Small, because a learner's run passes over each conversation some thirty times and hears the voice in all."""
 
@@ -37,7 +37,7 @@ def texts_for_tokenizer(n: int, rng: np.random.Generator) -> list[str]:
     texts = []
     for i in range(n):
         line = any_line(rng)
-        texts += [line.heard, template_words(line, rng), chat_of(line)[0]["content"]]
+        texts += [line.heard, template_words(line, rng), chat_of(line.moves[0], line)[0]["content"]]
         act = SELLER_ACTS[i % len(SELLER_ACTS)]
         texts += [seller_phrasebook().say(act, rng), annotation(act)]
     return texts
@@ -125,8 +125,9 @@ def voice_examples(tokenizer: Any, n: int, rng: np.random.Generator) -> list[Exa
     lines += [any_line(rng) for _ in range(n - len(lines))]
     examples = []
     for line in lines:
-        priced = Line(line.moves, line.style, PRICE if line.price else None, line.heard)
-        prompt = encode_chat(tokenizer, chat_of(priced))
+        move = line.moves[int(rng.integers(len(line.moves)))]
+        priced = Line((move,), line.style, PRICE if line.price else None, line.heard)
+        prompt = encode_chat(tokenizer, chat_of(move, line))
         reply = [*encode_text(tokenizer, template_words(priced, rng)), tokenizer.eos_token_id]
         examples.append(Example([*prompt, *reply], [IGNORED] * len(prompt) + reply))
     return examples
@@ -154,7 +155,7 @@ def train_seller(options: argparse.Namespace, target: Path) -> None:
     model = _new_model(tokenizer, options.seed, **SIZE)
     for rule, dialogues, annotated, schedule in (
         ("sloppy", SLOPPY_DIALOGUES, 12_000, "constant_with_warmup"),
-        ("behaviour", SELLER_DIALOGUES, 3_000, "cosine"),
+        ("behaviour", SELLER_DIALOGUES, 7_000, "cosine"),
     ):
         sizes = (round(dialogues * options.scale), round(annotated * options.scale))
         examples = seller_examples(tokenizer, rule, *sizes, options.seed)
