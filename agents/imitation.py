@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ class Imitation(Agent):
         max_new_tokens: int = 32,
     ):
         self.epochs, self.learning_rate, self.batch_size = epochs, learning_rate, batch_size
-        self.options = {"temperature": temperature, "max_new_tokens": max_new_tokens}
+        self.options: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
         self.policy: ChatModel | None = None
 
     def prepare(self, practice: Practice) -> None:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,8 +76,8 @@ class IterPPO(Agent):
         self.solver = solver
         self.q_epochs, self.window, self.warm_start, self.held_out = q_epochs, window, warm_start, held_out
         self._source = start
-        self._speaking = {"temperature": temperature, "max_new_tokens": max_new_tokens}
-        self._fitting = {"learning_rate": q_learning_rate, "batch_size": q_batch_size, "gamma": gamma}
+        self._speaking: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
+        self._fitting: dict[str, Any] = {"learning_rate": q_learning_rate, "batch_size": q_batch_size, "gamma": gamma}
         self._batches: list[list[Trajectory]] = []
         self._odd_below: float | None = None
         if start is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ def starting_policy(
     start: str | None, practice: Practice | None, *, temperature: float, max_new_tokens: int, epochs: float = 3.0
 ) -> ChatModel:
     """The model in the folder ``start``, or with ``start=None`` a small one that imitates ``practice.logged()``."""
-    options = {"temperature": temperature, "max_new_tokens": max_new_tokens}
+    options: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
     if start is not None:
         return ChatModel.load(start, **options)
     if practice is None:

@@ -63,7 +63,8 @@ def converse(rule: Rule, rng: np.random.Generator, say: Say | None = None) -> Di
     profile = Profile(drawn.need, drawn.budget, drawn.worry, drawn.patience, drawn.style, idle)
     opening = opening_act(profile, rng)
     words = buyer_phrasebook().say(opening, rng, style=profile.style)
-    known, mind, exchanges = begin(opening), Mind(), []
+    known, mind = begin(opening), Mind()
+    exchanges: list[Exchange] = []
     while mind.outcome == "open" and len(exchanges) < HORIZON:
         act = rule(known, rng)
         utterance = say(act, rng)
@@ -80,7 +81,7 @@ def any_line(rng: np.random.Generator) -> Line:
     """A line that a buyer may have to say, drawn evenly over moves and styles and not as conversations have them."""
     openings = ("open", "open_idle", "open_need", "hurry")
     first = [act for act in BUYER_ACTS if act.kind not in openings]
-    moves = (first[int(rng.integers(len(first)))],)
+    moves: tuple[Act, ...] = (first[int(rng.integers(len(first)))],)
     told = [act for act in BUYER_ACTS if act.kind in _TOLD_WITH.get(moves[0].kind, ())]
     if told and rng.random() < 0.4:
         moves = (*moves, told[int(rng.integers(len(told)))])

@@ -8,6 +8,7 @@ on it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from envs.sales.catalogue import NEEDS, PRODUCTS, TIERS, WORRIES, Act
 from envs.sales.program import HURRY_AT, PATIENCE, Fit, Mind, Profile, respond
@@ -85,7 +86,8 @@ def learn(known: Knowledge, act: Act, moves: tuple[Act, ...]) -> Knowledge:
 def _facts(known: Knowledge, act: Act, moves: tuple[Act, ...]) -> Knowledge:
     for move in moves:
         if move.kind in ("tell_need", "tell_budget", "tell_worry"):
-            known = replace(known, **{move.kind.removeprefix("tell_"): move.about})
+            told: dict[str, Any] = {move.kind.removeprefix("tell_"): move.about}
+            known = replace(known, **told)
         elif move.kind in _FIT_BY_REACTION and act.kind == "pitch" and act.about:
             known = _after_pitch(known, act.about, _FIT_BY_REACTION[move.kind])
         elif move.kind == "convinced" and act.kind == "reassure":
