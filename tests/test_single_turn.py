@@ -190,8 +190,8 @@ class _LikesEven(QFunction):
 
 def test_ppo_makes_what_q_likes_more_likely(model: ChatModel):
     policy = model.clone()
-    prompts = [dialogue(model, 3) for _ in range(40)]
-    solver = PPO(rounds=3, conversations=40, epochs=2, batch_size=10, learning_rate=3e-3, kl_coef=0.01)
+    prompts = [dialogue(model, 3) for _ in range(80)]
+    solver = PPO(rounds=5, conversations=80, epochs=4, batch_size=8, learning_rate=5e-3, kl_coef=0.01)
     packed = pack([dialogue(model, 1)], [[(70, 1)]])
     before = token_logprobs(policy, packed)[0, ::2].exp().sum().item()
     likes = _LikesEven(policy)
