@@ -153,14 +153,14 @@ class ChatModel:
         utterances = [Utterance(text, one.tokens, one.logprobs) for text, one in zip(texts, sampled, strict=True)]
         ended = [one.tokens[-1] in self._decoder.stop_ids for one in sampled]
         encodings = [self._encoding(*row) for row in zip(conversations, prompts, texts, ended, strict=True)]
-        other = [i for i, encoding in enumerate(encodings) if encoding and encoding != sampled[i].tokens]
+        other = [(i, tokens) for i, tokens in enumerate(encodings) if tokens and tokens != sampled[i].tokens]
         if not other:
             return utterances
-        readable = decode(self.tokenizer, [encodings[i] for i in other])
-        logprobs = self._score([(prompts[i], encodings[i]) for i in other])
-        for i, text, values in zip(other, readable, logprobs, strict=True):
+        readable = decode(self.tokenizer, [tokens for _, tokens in other])
+        logprobs = self._score([(prompts[i], tokens) for i, tokens in other])
+        for (i, tokens), text, values in zip(other, readable, logprobs, strict=True):
             if text.strip() == texts[i].strip():
-                utterances[i] = Utterance(text, encodings[i], values)
+                utterances[i] = Utterance(text, tokens, values)
         return utterances
 
     def _encoding(

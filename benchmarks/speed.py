@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from agents.agent import Agent
 from agents.chat_model import ChatModel
 from agents.rollout import rollout
 from envs.chat_format import encode_chat, never_spoken, train_tokenizer
-from envs.conversation import Conversation
+from envs.conversation import Conversation, Speaker
 from envs.decoding import Decoder, small_model
 from envs.env import Assessment, ConversationEnv, Episode, Scenario
 from envs.trajectory import Utterance
@@ -166,7 +167,7 @@ class _TalkEnv(ConversationEnv):
 def _bare_loop(agent: ChatModel, user: ChatModel, talk: Talk) -> None:
     """The two models alone, in token ids: no text, no environment, no records."""
     own, other, _, end = agent.tokenizer.convert_tokens_to_ids(["<|agent|>", "<|user|>", "<|system|>", "<|end|>"])
-    seats = [(model, Decoder(model.model, model.tokenizer), [[] for _ in range(talk.conversations)])
+    seats: list[Any] = [(model, Decoder(model.model, model.tokenizer), [[] for _ in range(talk.conversations)])
              for model in (agent, user)]  # fmt: skip
     rng = np.random.default_rng(0)
     for _ in range(talk.exchanges):
@@ -188,7 +189,8 @@ def _generate_loop(agent: ChatModel, user: ChatModel, talk: Talk) -> None:
     conversations = [Conversation() for _ in range(talk.conversations)]
     torch.manual_seed(0)
     for _ in range(talk.exchanges):
-        for seat, model in (("agent", agent), ("user", user)):
+        sides: tuple[tuple[Speaker, ChatModel], ...] = (("agent", agent), ("user", user))
+        for seat, model in sides:
             inputs = model.tokenizer.apply_chat_template(
                 [conversation.messages(seat) for conversation in conversations],
                 add_generation_prompt=True,

@@ -146,7 +146,8 @@ class Lexicon:
 
     def _longest(self, words: Sequence[str], start: int) -> tuple[tuple[str, str] | None, int]:
         """The list and key of the longest phrase that begins here, and how many words it takes."""
-        node, found, size = self.phrases, None, 0
+        node: Any = self.phrases
+        found, size = None, 0
         for count in range(start, len(words)):
             node = node.get(words[count])
             if node is None:
@@ -488,7 +489,7 @@ def train(
         }
         rows += [_rows(reading, known, len(features)) for known in (features, others)]
         targets += [target, target]
-    arrays = _fitted(rows, np.array(targets), len(features), len(labels), schedule)
+    arrays: dict[str, Any] = _fitted(rows, np.array(targets), len(features), len(labels), schedule)
     return ActParser(labels, features, lexicon, rules, **arrays)
 
 
@@ -549,8 +550,9 @@ def _learnt_rules(positives: Sequence[Example], readings: Sequence[Reading], lex
         kinds.setdefault(label, set()).update(slot.key for slot in reading.slots if slot.key in by_kind)
         if reading.prices:
             priced.setdefault(label, set()).update(reading.prices)
-    frozen = ({label: frozenset(values) for label, values in sets.items()} for sets in (slots, denied, kinds))
-    return Rules(*frozen, pooled, named, {label: frozenset(values) for label, values in priced.items()})
+    sets = (slots, denied, kinds, priced)
+    said, denials, key_kinds, prices = ({label: frozenset(own) for label, own in each.items()} for each in sets)
+    return Rules(said, denials, key_kinds, pooled, named, prices)
 
 
 def _said_keys(act: Act, lexicon: Lexicon) -> str:

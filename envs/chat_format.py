@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from envs.conversation import Conversation, Message, Speaker
@@ -206,7 +206,8 @@ def _foreign(tokenizer: PreTrainedTokenizerBase) -> _Codec:
 
     @lru_cache(_REMEMBERED_TURNS)
     def text(text: str) -> tuple[int, ...]:
-        return tuple(weak().encode(escape(text), add_special_tokens=False))
+        tokenizer: Any = weak()
+        return tuple(tokenizer.encode(escape(text), add_special_tokens=False))
 
     def chat(chat: Sequence[Message], add_generation_prompt: bool) -> list[int]:
         safe: list[Message] = [{"role": m["role"], "content": escape(m["content"])} for m in chat]

@@ -95,7 +95,8 @@ class Decoder:
         self.never_spoken = never_spoken(tokenizer, self.stop_ids)
         """What a speaker passes as ``banned``."""
         self.context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        self._rows: _Rows = _LlamaRows(model) if _LlamaRows.fits(model) else _AnyRows(model)
+        rows: Any = _LlamaRows(model) if _LlamaRows.fits(model) else _AnyRows(model)
+        self._rows: _Rows = rows
         self._fed: list[tuple[int, ...]] = []
         self._weights: object = None
 

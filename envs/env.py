@@ -315,7 +315,7 @@ class ConversationEnv(gymnasium.Env[Conversation, str], ABC):
         before ``reset``."""
         return self._episode
 
-    def render(self) -> str | None:  # type: ignore[override]  # Gymnasium's type allows frames only as arrays or str lists
+    def render(self) -> str | None:
         """The conversation so far as text (``render_mode="ansi"``), else None."""
         if self.render_mode != "ansi":
             return None

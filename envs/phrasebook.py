@@ -270,7 +270,7 @@ class Phrasebook:
         if script is None:
             own = self.sections.get(f"{act.kind} {act.about}", ()) if act.about else ()
             patterns = sorted((*self.sections.get(act.kind, ()), *own), key=lambda pattern: pattern.held_out)
-            resolved = {False: [], True: []}
+            resolved: dict[bool, list[Sequence]] = {False: [], True: []}
             for pattern in patterns:
                 resolved[pattern.held_out].append(self._resolved(pattern.parts, act))
             script = _Script(tuple(resolved[False]), tuple(resolved[True]), tuple(patterns))
@@ -337,9 +337,9 @@ def words_of(text: str) -> list[str]:
 
 def _emit(parts: Sequence, draws: Iterator[float], values: Mapping[str, str] | None, words: list[str]) -> None:
     for part in parts:
-        if type(part) is str:
+        if isinstance(part, str):
             words.append(part)
-        elif type(part) is Choice:
+        elif isinstance(part, Choice):
             options = part.options
             _emit(options[int(next(draws) * len(options))], draws, values, words)
         elif values and part.name in values:

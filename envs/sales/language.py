@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -174,7 +174,7 @@ def adverse(
     """
     makers = _makers(own, foreign, rng)
     contained = _Contained(book, {example.act for example in own})
-    found = []
+    found: list[Any] = []
     while len(found) < count:
         text, source = makers[int(rng.integers(len(makers)))]()
         if text.strip() and not contained(text):
@@ -207,7 +207,7 @@ def _makers(
         for left, right in pairwise(tokens):
             follow[left].append(right)
 
-    def draw(options: Sequence) -> object:
+    def draw(options: Sequence[Any]) -> Any:
         return options[int(rng.integers(len(options)))]
 
     def one() -> Example:
@@ -318,8 +318,20 @@ def _makers(
         return tokens
 
     edits = (shuffled, shuffled, shortened, shortened, looped, without, without, swapped, swapped, replaced, replaced)
-    made = (salad, themed_salad, themed_salad, keywords, keywords, walk, walk, splice, splice, splice, halves)
-    made += (both, both, both, ordered, off_topic, theirs, theirs)
+    made: list[Any] = [
+        salad,
+        themed_salad,
+        themed_salad,
+        keywords,
+        keywords,
+        walk,
+        walk,
+        splice,
+        splice,
+        splice,
+        halves,
+    ]
+    made += [both, both, both, ordered, off_topic, theirs, theirs]
     return [*made, *(broken(edit) for edit in (*edits, inserted, inserted, denied, denied, marked))]
 
 
