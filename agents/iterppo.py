@@ -15,7 +15,7 @@ What the paper leaves open, and what is done here:
 - Q is fitted on the last ``window`` batches and, before the first, on the logged data of the behaviour policy
   (off-policy by as much as the policy moved since; ``window=1, warm_start=0`` is the paper's letter).
 - γ is 1 by default; the conversations are finite. The paper has γ < 1.
-- No hyperparameter is given in the paper; the defaults were found on ``parley/Sales-v0``.
+- No hyperparameter is given in the paper; the defaults are first guesses, not yet tuned on any world.
 """
 
 from __future__ import annotations

@@ -2,8 +2,11 @@
 
 Steps: a tokenizer from the phrasebooks, the wording model (``sales_voice``) on lines worded by the phrasebook, the
 starting seller (``sales_seller``) on conversations of the behaviour seller; then ``envs.simulators.gate`` measures both
-and writes the figures into their model cards. Progress is printed; about an hour on two cores (the two models train
-side by side with ``--only voice`` and ``--only seller`` in two terminals).
+and writes the figures into their model cards. Progress is printed. The two models can train side by side, with ``--only
+voice`` and ``--only seller`` in two terminals.
+
+The models that ship were made in several sittings of these steps, on about as much data; one run of this command has
+not yet been compared with them.
 """
 
 from __future__ import annotations
