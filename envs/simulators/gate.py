@@ -148,8 +148,8 @@ pipeline_tag: text-generation
 {what}
 
 A small Llama, trained from nothing on text that Parley's own phrasebooks and programs generate; no other data and no
-other weights went into it. Made by the steps of `python -m envs.simulators.train sales`, in several sittings; measured by
-the same command with `--only gate`.
+other weights went into it. Made by the steps of `python -m envs.simulators.train sales`, in several
+sittings; measured by the same command with `--only gate`.
 
 ## Gate
 
