@@ -47,6 +47,10 @@ _REPEATABLE: Final = frozenset({"bye", "that"})
 _UNSEEN_STEPS: Final = 6
 _COUNTED: Final = 3
 _KEPT_BROKEN: Final = 5
+_FRAMED: Final = re.compile(r"\{(say|ask|what)\}")
+"""The lists that hold what an act says, whatever is put around it."""
+_HIDDEN: Final = 0.3
+"""The share of known triples that a training utterance is also shown without."""
 _MOST_OPENERS: Final = 2
 _LONGEST_ASIDE: Final = 5
 
@@ -458,10 +462,40 @@ def examples(
     return found
 
 
+def reframed(
+    book: Phrasebook, acts: Sequence[Act], rng: np.random.Generator, each: int, values: Mapping[str, Sequence[str]]
+) -> list[Example]:
+    """``each`` utterances of every act (none where none fits) in frames that other acts have (``you see, {say}``) and it has not.
+
+    They teach that a frame says little about the act. Phrasings of the act that are held out are not among them.
+    """
+    patterns = dict.fromkeys(pattern for act in acts for pattern in book.patterns(act))
+    frames = [pattern for pattern in patterns if _FRAMED.search(pattern)]
+    found = []
+    for act in acts:
+        own = {*book.patterns(act), *book.patterns(act, held_out=True)}
+        some = {name: options[0] for name, options in values.items()}
+        foreign = [frame for frame in frames if frame not in own and book.say_frame(act, frame, rng, values=some)]
+        for _ in range(each if foreign else 0):
+            frame = foreign[int(rng.integers(len(foreign)))]
+            chosen = {name: options[int(rng.integers(len(options)))] for name, options in values.items()}
+            text = book.say_frame(act, frame, rng, values=chosen)
+            assert text is not None  # whether it can be said does not depend on chance
+            found.append(Example(text, act, frame))
+    return found
+
+
 def train(
-    book: Phrasebook, positives: Sequence[Example], negatives: Sequence[Example], schedule: Schedule
+    book: Phrasebook,
+    positives: Sequence[Example],
+    negatives: Sequence[Example],
+    schedule: Schedule,
+    reframed: Sequence[Example] = (),
 ) -> ActParser:
-    """A parser for the acts of ``positives`` that finds nothing in the ``negatives``. Needs torch; takes a minute."""
+    """A parser for the acts of ``positives`` that finds nothing in the ``negatives``. Needs torch; takes a minute.
+
+    ``reframed`` utterances are learnt from beside the positives, and teach no word or rule.
+    """
     lexicon = Lexicon.of(book.keyed, book.details)
     asides = asides_of(lexicon.read(example.text) for example in positives)
     lexicon = Lexicon.of(book.keyed, book.details, *asides)
@@ -476,21 +510,37 @@ def train(
         (reading, labels.index(kind), example)
         for reading, kind, example in zip(readings, kinds, positives, strict=True)
     ]
+    for example in reframed:
+        kind = example.act.kind if example.act.kind in rules.pooled else _label(example.act)
+        cases.append((lexicon.read(example.text), labels.index(kind), example))
     for number, example in enumerate(negatives):
         reading = lexicon.read(example.text)
         if _is_instructive(reading, seen, number):
             cases.append((reading, 0, example))
     rows, targets = [], []
+    rng = np.random.default_rng(schedule.seed)
     for reading, target, example in cases:
         others = {
             gram: features[gram]
             for gram in chain.from_iterable(ngrams(reading))
             if gram in owners and (example.phrasing is None or owners[gram] != example.phrasing)
         }
-        rows += [_rows(reading, known, len(features)) for known in (features, others)]
-        targets += [target, target]
+        views = [features, others]
+        if target:  # a new phrasing may be made of known pairs alone, and still have triples that nobody wrote down
+            views.append(_with_triples_hidden(features, reading, rng))
+        rows += [_rows(reading, known, len(features)) for known in views]
+        targets += [target] * len(views)
     arrays: dict[str, Any] = _fitted(rows, np.array(targets), len(features), len(labels), schedule)
     return ActParser(labels, features, lexicon, rules, **arrays)
+
+
+def _with_triples_hidden(
+    features: Mapping[str, int], reading: Reading, rng: np.random.Generator
+) -> Mapping[str, int]:
+    """The features of a reading, without some of its triples."""
+    words, pairs, triples, rest = ngrams(reading)
+    shown = [triple for triple in triples if rng.random() > _HIDDEN]
+    return {gram: features[gram] for gram in (*words, *pairs, *shown, *rest) if gram in features}
 
 
 def _seen_pairs(readings: Iterable[Reading], labels: Iterable[str]) -> dict[tuple[str, str], set[str]]:

@@ -14,7 +14,7 @@ Patterns begin in lower case unless the first word is always a capital; the utte
 full stop added where there is no other end. Patterns of ``[kind]`` and ``[kind about]`` are united.
 
 About 15% of the patterns of every section are held out: never said unless asked for, so that whoever learns from the
-phrasebook can be tested on phrasings that are new to it. A hash of the pattern's text decides which.
+phrasebook can be tested on phrasings that are new to it. A hash of the section's name and the pattern's text decides which.
 """
 
 from __future__ import annotations
@@ -201,6 +201,15 @@ class Phrasebook:
         body = self._body((self._script(act).patterns[index],), draws, values)
         return _raised(self._styled(act, body, style, draws))
 
+    def say_frame(
+        self, act: Act, frame: str, rng: np.random.Generator, *, values: Mapping[str, str] | None = None
+    ) -> str | None:
+        """One utterance of ``act`` by a pattern of another act, or None if that needs lists which this act has not."""
+        parts = self._resolved(_Reader(self.source).pattern(frame), act)
+        if any(part.name not in (values or {}) for part in _references(parts)):
+            return None
+        return _raised(self._body((parts,), iter(rng.random(_MOST_CHOICES).tolist()), values))
+
     def contains(self, act: Act, text: str) -> bool:
         """Whether the phrasebook can say exactly this for ``act``: any phrasing, held out or not, in any style."""
         if not text or text[0].islower():
@@ -335,6 +344,15 @@ def words_of(text: str) -> list[str]:
     return re.findall(r"[a-z]+(?:'[a-z]+)*", re.sub(r"\{\w*\}", " ", text.lower()))
 
 
+def _references(parts: Iterable[Part]) -> Iterator[Reference]:
+    """The references in a sequence, those of its choices too."""
+    for part in parts:
+        if isinstance(part, Reference):
+            yield part
+        elif isinstance(part, Choice):
+            yield from chain.from_iterable(_references(option) for option in part.options)
+
+
 def _emit(parts: Sequence, draws: Iterator[float], values: Mapping[str, str] | None, words: list[str]) -> None:
     for part in parts:
         if isinstance(part, str):
@@ -410,7 +428,7 @@ class _Reader:
             if len(set(lines)) < len(lines):
                 twice = next(line for line in lines if lines.count(line) > 1)
                 raise ValueError(f"{self.source}: {twice!r} stands twice in [{name}]; expected it once: delete one")
-            spared = _held_out(lines)
+            spared = _held_out(name, lines)
             sections[name] = tuple(Pattern(line, self._parsed(line), line in spared) for line in lines)
         return sections
 
@@ -428,6 +446,10 @@ class _Reader:
         _, name, *kinds = self._open.split()
         before, after = line.split("{}")
         self.styles[name] = (*self.styles.get(name, ()), Wrapper(before, after, frozenset(kinds)))
+
+    def pattern(self, line: str) -> Sequence:
+        """A line as parts, outside any section."""
+        return self._parsed(line)
 
     def _parsed(self, line: str) -> Sequence:
         """A line as parts. A word may not touch a bracket: what a pattern says is told apart by whole words."""
@@ -470,9 +492,12 @@ class _Reader:
         return ValueError(f"{self.source}, line {self.number}: {line!r}; expected {expected}")
 
 
-def _held_out(lines: list[str]) -> set[str]:
-    """The patterns of a section that are held out: those with the smallest hashes."""
+def _held_out(section: str, lines: list[str]) -> set[str]:
+    """The patterns of a section that are held out: those with the smallest hashes.
+
+    The section is hashed too: a frame that several acts share is not held out of all of them at once.
+    """
     if len(lines) < SMALLEST_SPLIT_SECTION:
         return set()
-    ranked = sorted(lines, key=lambda line: blake2b(line.encode(), digest_size=8).digest())
+    ranked = sorted(lines, key=lambda line: blake2b(f"[{section}] {line}".encode(), digest_size=8).digest())
     return set(ranked[: max(1, round(HELD_OUT_SHARE * len(lines)))])

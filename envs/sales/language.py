@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from envs.act_parser import ActParser, Example, Schedule, examples, train
+from envs.act_parser import ActParser, Example, Schedule, examples, reframed, train
 from envs.phrasebook import Phrasebook, words_of
 from envs.sales.catalogue import BUYER_ACTS, CATALOGUE, SELLER_ACTS, STYLES, UNCLEAR, Act
 
@@ -362,7 +362,8 @@ def trained_parser(side: str, each: int = 700, bad: int = 80_000, schedule: Sche
     acts, styles = _SIDES[side]
     positives = examples(_book(side), acts, rng, each, _prices(), styles)
     negatives = adverse(_book(side), _foreign(side, rng), positives, rng, bad)
-    return train(_book(side), positives, negatives, schedule or Schedule())
+    frames = reframed(_book(side), acts, rng, each // 2, _prices())
+    return train(_book(side), positives, negatives, schedule or Schedule(), frames)
 
 
 def _book(side: str) -> Phrasebook:

@@ -4,6 +4,7 @@
 - ``behaviour``: a sloppy seller that makes the logged data: asks sometimes, guesses often, gives discounts away, asks
   to buy too soon, and does something at random a quarter of the time.
 - ``sloppy``: the same without the random quarter.
+- ``attentive``: answers what it heard, and never asks to buy, so it never sells.
 - ``myopic``: the best possible seller for the buyer's satisfaction with the next exchange alone.
 - ``expert``: asks, pitches, asks what worries, reassures, closes.
 - ``optimum``: acts by dynamic programming on the information state (``envs.sales.planner``).
@@ -91,6 +92,23 @@ def _sloppy_pitch(known: Knowledge, u: float, rng: np.random.Generator) -> Act:
     return Act("pitch", known.product(tier))
 
 
+def attentive(known: Knowledge, rng: np.random.Generator) -> Act:
+    """Pitches for the need it was told, reassures about the worry it was told, and has no plan.
+
+    It shows a small model what belongs together (which bicycle serves which need) without showing how to sell.
+    """
+    u = rng.random()
+    if known.fit != "full":
+        if known.need is None:
+            return Act("ask_need") if u < 0.8 else Act("small_talk")
+        if known.budget is None and u < 0.3:
+            return Act("ask_budget")
+        return Act("pitch", known.product(known.best_tier(("basic", "premium")[int(rng.integers(2))])))
+    if known.mind.worried:
+        return Act("ask_worry") if known.worry is None else Act("reassure", known.worry)
+    return (Act("small_talk"), Act("ask_budget"), Act("greet"), Act("discount"))[int(rng.integers(4))]
+
+
 def optimum() -> Rule:
     """The optimal rule, which solves states as it meets them."""
     planner = Planner()
@@ -101,6 +119,7 @@ RULES: dict[str, Callable[[], Rule]] = {
     "random": lambda: random,
     "behaviour": lambda: behaviour,
     "sloppy": lambda: sloppy,
+    "attentive": lambda: attentive,
     "myopic": myopic,
     "expert": lambda: expert,
     "optimum": optimum,

@@ -24,7 +24,14 @@ from envs.simulators.sft import IGNORED, Example, sft, small_config
 
 FOLDER = Path(__file__).parent
 VOCAB_SIZE = 2048
-VOICE_LINES, SLOPPY_DIALOGUES, SELLER_DIALOGUES = 180_000, 20_000, 64_000
+VOICE_LINES = 180_000
+SELLER_PHASES = (
+    ("attentive", 16_000, 6_000, "constant_with_warmup"),
+    ("sloppy", 12_000, 1_000, "constant_with_warmup"),
+    ("behaviour", 24_000, 1_000, "cosine"),
+)
+"""Whose conversations the starting seller learns from, how many, how many rows of annotated utterances beside them, and
+the schedule of the learning rate."""
 SIZE = {"hidden_size": 64, "num_hidden_layers": 3, "intermediate_size": 192}
 """Small, because a learner's run passes over each conversation some thirty times and hears the voice in all."""
 
@@ -57,9 +64,10 @@ def build_tokenizer(keep_system: bool, seed: int = 0) -> Any:
 def seller_examples(tokenizer: Any, rule: str, n: int, annotated: int, seed: int) -> list[Example]:
     """``n`` conversations of a scripted seller with habits, and ``annotated`` runs of annotated utterances.
 
-    Every token is learnt, the buyer's too, so that the seller understands it. The annotations ground the words before
-    the conversations need them: after an utterance stands the system marker and what the utterance does, with the names
-    of the bicycles that a need is served by. The marker never occurs in a conversation, so annotations are never said.
+    Only the seller's own words are learnt, and the annotations: what the buyer says is read, and predicting its many
+    wordings would take up most of a small model. The annotations ground the words before the conversations need them:
+    after an utterance stands the system marker and what the utterance does, with the names of the bicycles that a need
+    is served by. The marker never occurs in a conversation, so annotations are never said.
     """
     from envs.chat_format import encode_chat
 
@@ -69,7 +77,20 @@ def seller_examples(tokenizer: Any, rule: str, n: int, annotated: int, seed: int
         chats = [chat for part in pool.starmap(_conversations, parts) for chat in part]
     rows = [encode_chat(tokenizer, chat, add_generation_prompt=False) for chat in chats]
     rows += [_annotated(tokenizer, rng) for _ in range(annotated)]
-    return [Example(ids, ids) for ids in rows]
+    return [Example(ids, own_words(tokenizer, ids)) for ids in rows]
+
+
+def own_words(tokenizer: Any, ids: Sequence[int]) -> list[int]:
+    """The labels of a conversation [T]: all that the agent says and all annotations; its own markers are given."""
+    from envs.chat_format import AGENT, SYSTEM, USER
+
+    agent, user, system = tokenizer.convert_tokens_to_ids([AGENT, USER, SYSTEM])
+    labels, speaker = [], user
+    for token in ids:
+        if token in (agent, user, system):
+            speaker = token
+        labels.append(IGNORED if speaker == user or token == speaker else token)
+    return labels
 
 
 def _conversations(rule: str, n: int, seed: int) -> list[Any]:
@@ -150,16 +171,14 @@ def train_voice(options: argparse.Namespace, target: Path) -> None:
 def train_seller(options: argparse.Namespace, target: Path) -> None:
     """Train the starting seller and write its folder whole.
 
-    First on conversations of the behaviour seller without its noise: the relations between words (which bicycle serves
-    the need that was told) come last in learning, and random acts hide them. Then on the behaviour seller's own, until
-    the model sells as that one does. No better seller is ever shown to it.
+    First on conversations of a seller that answers what it hears: the relations between words (which bicycle serves the
+    need that was told) come last in learning, and hardly at all from conversations in which they are rare. Then on the
+    behaviour seller without its noise, and on the behaviour seller, until the model sells as that one does. No better
+    seller is ever shown to it: the attentive one never sells.
     """
     tokenizer = build_tokenizer(keep_system=False)
     model = _new_model(tokenizer, options.seed, **SIZE)
-    for rule, dialogues, annotated, schedule in (
-        ("sloppy", SLOPPY_DIALOGUES, 12_000, "constant_with_warmup"),
-        ("behaviour", SELLER_DIALOGUES, 7_000, "cosine"),
-    ):
+    for rule, dialogues, annotated, schedule in SELLER_PHASES:
         sizes = (round(dialogues * options.scale), round(annotated * options.scale))
         examples = seller_examples(tokenizer, rule, *sizes, options.seed)
         fit = {"epochs": 1.0, "batch_size": 16, "learning_rate": 3e-3, "schedule": schedule, "seed": options.seed}
