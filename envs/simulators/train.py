@@ -28,7 +28,7 @@ VOICE_LINES = 180_000
 SELLER_PHASES = (
     ("attentive", 16_000, 6_000, "constant_with_warmup"),
     ("sloppy", 12_000, 1_000, "constant_with_warmup"),
-    ("behaviour", 24_000, 1_000, "cosine"),
+    ("behaviour", 40_000, 1_000, "cosine"),
 )
 """Whose conversations the starting seller learns from, how many, how many rows of annotated utterances beside them, and
 the schedule of the learning rate."""
