@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -216,6 +217,24 @@ class ChatModel:
             return self.model.lm_head(states[rows, columns]), states
         out = self.model(input_ids=ids, use_cache=False, output_hidden_states=True)
         return out.logits[rows, columns], out.hidden_states[-1]
+
+    def tail(self, tokens: Sequence[int]) -> tuple[int, ...]:
+        """What the template puts between an utterance and the user's next words: the end of the turn, if ``tokens``
+        have none yet, and the marker of the user."""
+        ended = bool(tokens) and tokens[-1] in self._decoder.stop_ids
+        return self._turn_over if ended else (self._decoder.stop_ids[0], *self._turn_over)
+
+    @cached_property
+    def _turn_over(self) -> tuple[int, ...]:
+        talk = Conversation().then("user", "a").then("agent", "b")
+        said = encode_chat(self.tokenizer, talk.messages("agent"), add_generation_prompt=False)
+        ends = [i for i, token in enumerate(said) if token in self._decoder.stop_ids]
+        one, other = (
+            encode_chat(self.tokenizer, talk.then("user", word).messages("agent"), add_generation_prompt=False)
+            for word in ("c", "d")
+        )
+        until = next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+        return tuple(one[ends[-1] + 1 : until])
 
     # ---- trajectories ---------------------------------------------------------------------------------------------
 

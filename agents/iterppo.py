@@ -53,6 +53,8 @@ class IterPPO(Agent):
         q_learning_rate, q_batch_size (conversations), q_epochs: of fitting Q.
         window: how many of the latest batches Q is fitted on.
         warm_start: passes over the logged data before the first iteration; 0 leaves it out.
+        warm_start_learning_rate: of these passes. Later fits see the same conversations again and again, and at as high
+            a rate they would learn them by heart.
         held_out: share of each new batch kept out of its fit, on which Q's calibration is measured.
     """
 
@@ -71,10 +73,12 @@ class IterPPO(Agent):
         q_epochs: float = 1.0,
         window: int = 3,
         warm_start: float = 3.0,
+        warm_start_learning_rate: float = 1e-3,
         held_out: float = 0.1,
     ):
         self.solver = solver
-        self.q_epochs, self.window, self.warm_start, self.held_out = q_epochs, window, warm_start, held_out
+        self.q_epochs, self.window, self.held_out = q_epochs, window, held_out
+        self.warm_start, self.warm_start_learning_rate = warm_start, warm_start_learning_rate
         self._source = start
         self._speaking: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
         self._fitting: dict[str, Any] = {"learning_rate": q_learning_rate, "batch_size": q_batch_size, "gamma": gamma}
@@ -92,7 +96,8 @@ class IterPPO(Agent):
         if self._source is None:
             self._begin_with(starting_policy(None, practice, **self._speaking))
         if self.warm_start and practice.budget.logged:
-            self.q.fit(self._labelled(practice.logged()), practice.rng, epochs=self.warm_start)
+            data = self._labelled(practice.logged())
+            self.q.fit(data, practice.rng, epochs=self.warm_start, learning_rate=self.warm_start_learning_rate)
 
     def act(
         self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator], *, explore: bool = True

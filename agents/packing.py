@@ -55,7 +55,8 @@ class Packed:
     response: Tensor  # [N] which response it belongs to
     prompt_rows: Tensor  # [R]
     prompt_ends: Tensor  # [R] where the state's value is read
-    last: Tensor  # [R] index into [N] of each response's last token, where Q is read
+    last: Tensor  # [R] index into [N] of each response's last token
+    reads: Tensor  # [R] the place in the row where Q is read: the end of the response's tail, or its last token
 
     @property
     def inputs(self) -> dict[str, Tensor]:
@@ -63,8 +64,16 @@ class Packed:
         return {"input_ids": self.ids, "position_ids": self.positions, "attention_mask": self.mask}
 
 
-def pack(prompts: Sequence[Prompts], responses: Sequence[Sequence[Sequence[int]]], pad: int = 0) -> Packed:
+def pack(
+    prompts: Sequence[Prompts],
+    responses: Sequence[Sequence[Sequence[int]]],
+    tails: Sequence[Sequence[Sequence[int]]] | None = None,
+    pad: int = 0,
+) -> Packed:
     """Pack conversations with one response per prompt: ``responses[b][k]`` are the tokens said to prompt k of row b.
+
+    ``tails[b][k]`` are tokens that follow the response and are no part of it, such as those that give the turn to the
+    user; none are put there by default.
 
     Raises ``ValueError`` for an empty response; a response has at least the token that ends it.
     """
@@ -72,34 +81,37 @@ def pack(prompts: Sequence[Prompts], responses: Sequence[Sequence[Sequence[int]]
         if any(not tokens for tokens in row):
             raise ValueError("A response has no tokens; give at least the end-of-turn token, or leave the prompt out.")
     mains = [int(one.ends[-1]) + 1 for one in prompts]
-    lengths = [main + sum(map(len, row)) for main, row in zip(mains, responses, strict=True)]
+    if tails is None:
+        tails = [[()] * len(row) for row in responses]
+    spans = [[[*a, *b] for a, b in zip(*rows, strict=True)] for rows in zip(responses, tails, strict=True)]
+    lengths = [main + sum(map(len, row)) for main, row in zip(mains, spans, strict=True)]
     width = max(lengths)
     ids = np.full((len(prompts), width), pad)  # [B, T]
     positions = np.zeros((len(prompts), width), dtype=np.int64)  # [B, T]
     mask = np.broadcast_to(np.eye(width, dtype=bool), (len(prompts), width, width)).copy()  # [B, T, T]
     columns: list[tuple[int, int, int, int, int]] = []
-    ends: list[tuple[int, int]] = []
-    for b, (one, row, main) in enumerate(zip(prompts, responses, mains, strict=True)):
+    ends: list[tuple[int, int, int]] = []
+    for b, (one, row, wholes, main) in enumerate(zip(prompts, responses, spans, mains, strict=True)):
         ids[b, :main] = one.ids[:main]
         positions[b, :main] = np.arange(main)
         mask[b, :main, :main] = np.tri(main, dtype=bool)
-        starts = list(accumulate(map(len, row), initial=main))
-        for end, tokens, start in zip(one.ends.tolist(), row, starts, strict=False):
-            stop = start + len(tokens)
-            ids[b, start:stop] = tokens
-            positions[b, start:stop] = end + 1 + np.arange(len(tokens))
-            mask[b, start:stop, : end + 1] = True
-            mask[b, start:stop, start:stop] = np.tri(len(tokens), dtype=bool)
+        starts = list(accumulate(map(len, wholes), initial=main))
+        for end, tokens, whole, start in zip(one.ends.tolist(), row, wholes, starts, strict=False):
+            stop, done = start + len(tokens), start + len(whole)
+            ids[b, start:done] = whole
+            positions[b, start:done] = end + 1 + np.arange(len(whole))
+            mask[b, start:done, : end + 1] = True
+            mask[b, start:done, start:done] = np.tri(len(whole), dtype=bool)
             befores = [end, *range(start, stop - 1)]
             columns += [(b, at, before, token, len(ends)) for at, before, token in zip(
                 range(start, stop), befores, tokens, strict=True)]  # fmt: skip
-            ends.append((b, end))
+            ends.append((b, end, done - 1))
     rows, at, before, tokens, response = torch.tensor(columns, dtype=torch.long).T
-    prompt_rows, prompt_ends = torch.tensor(ends, dtype=torch.long).T
+    prompt_rows, prompt_ends, reads = torch.tensor(ends, dtype=torch.long).T
     last = torch.cumsum(torch.bincount(response, minlength=len(ends)), 0) - 1
     return Packed(
         torch.from_numpy(ids), torch.from_numpy(positions), torch.from_numpy(mask)[:, None],
-        rows, at, before, tokens, response, prompt_rows, prompt_ends, last,
+        rows, at, before, tokens, response, prompt_rows, prompt_ends, last, reads,
     )  # fmt: skip
 
 

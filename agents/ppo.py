@@ -12,8 +12,8 @@ Departures from the common RLHF recipe, all for variance:
   Q(x, a) − F(tokens so far).
 - The KL penalty is a term of the loss and not of the reward: at the first epoch of a round the sampled penalty would be
   zero, since the reference is where the round began.
-- Advantages are centred but not divided by their own spread: that would blow up the noise of a Q that sees no
-  difference yet. Their unit is the standard deviation of the returns, so β weighs the same in every world.
+- Advantages are centred and divided by their own standard deviation, which is taken for no less than ``LEAST_UNIT``
+  standard deviations of the returns: a Q that sees no difference yet has only noise, and that is not to be blown up.
 - All prompts of a conversation and their responses share one forward pass (``agents.packing``), in minibatches of
   conversations of like length.
 """
@@ -34,6 +34,8 @@ from agents.q_function import QFunction
 from envs.trajectory import Utterance
 
 Metrics = dict[str, float]
+LEAST_UNIT = 0.1
+"""The least unit of advantages, in standard deviations of the returns."""
 _NEVER = -1e9
 """The logit of a token that may not be said: finite, so that p·log p and its gradient are 0 and not NaN."""
 
@@ -135,11 +137,14 @@ class PPO:
         lengths = [int(one.ends[-1]) + sum(map(len, said)) for one, said in kept]
         raw = []
         for chosen in like_lengths(lengths, self.batch_size, rng):
-            packed = pack([kept[i][0] for i in chosen], [kept[i][1] for i in chosen])
+            said = [kept[i][1] for i in chosen]
+            tails = [[policy.tail(tokens) for tokens in row] for row in said]
+            packed = pack([kept[i][0] for i in chosen], said, tails)
             value, along = q.values(packed)
             raw.append((packed, token_advantages(packed, value, along, self.gae_lambda), value, along[packed.last]))
         gained = torch.cat([last - value for _, _, value, last in raw])
-        mean, unit = torch.cat([advantages for _, advantages, _, _ in raw]).mean(), q.spread
+        every = torch.cat([advantages for _, advantages, _, _ in raw])
+        mean, unit = every.mean(), torch.maximum(every.std(), LEAST_UNIT * q.spread)
         logs.append({"q_gain": gained.mean().item(), "q_spread": gained.std().item()})
         with torch.no_grad():
             return [

@@ -1,8 +1,9 @@
 """Q by Monte-Carlo regression: what a conversation will bring, read at every token the agent says.
 
 One network gives F(tokens so far), the expected return of the conversation from here on. Read at a prompt's last token
-it is the state's value V(x); read at the last token of an utterance it is Q(x, a); in between, it is the value of an
-unfinished utterance. The targets are the returns that followed (arXiv 2511.21638, Obs. 2), for all turns of a
+it is the state's value V(x); read where the user takes its turn it is Q(x, a); in between, it is the value of an
+unfinished utterance. (The marker of the user's turn adds nothing to (x, a). But it is where a model that has learnt to
+predict users works out how this one will react, and that is what Q needs to know.) The targets are the returns that followed (arXiv 2511.21638, Obs. 2), for all turns of a
 conversation in one causal pass. Nothing is bootstrapped.
 
 Returns are scaled to [0, 1] by the range seen so far and fitted with binary cross-entropy, which is proper for a mean
@@ -34,13 +35,13 @@ class Labelled:
     ids: Sequence[int]
     """[T]"""
     places: np.ndarray
-    """[P] the tokens at which the return is predicted: each prompt's last and every agent token."""
+    """[P] the tokens at which the return is predicted: each prompt's last, every agent token, and the reading of Q."""
     turns: np.ndarray
     """[P] the agent turn of each place."""
     returns: np.ndarray
     """[K] the return from each turn on."""
-    turn_ends: np.ndarray
-    """[K] the last token of each utterance."""
+    reads: np.ndarray
+    """[K] where Q of each utterance is read: the token after which the user speaks."""
 
 
 class QFunction(nn.Module):
@@ -74,16 +75,30 @@ class QFunction(nn.Module):
         """A judged conversation as a training example."""
         read = policy.trajectory_tokens(trajectory)
         spans = list(zip(read.prompt_ends.tolist(), read.turn_ends.tolist(), strict=True))
-        places = np.concatenate([np.arange(a, b + 1) for a, b in spans])
-        turns = np.repeat(np.arange(len(spans)), [b - a + 1 for a, b in spans])
-        return Labelled(read.ids, places, turns, np.array(trajectory.returns_to_go(self.gamma)), read.turn_ends)
+        tails = [policy.tail(read.ids[a + 1 : b + 1]) for a, b in spans]
+        last = spans[-1][1] + 1
+        ids = read.ids if len(read.ids) > last + 1 else [*read.ids[:last], *tails[-1]]  # the user may not have answered
+        reads = np.array([b + len(tail) for (_, b), tail in zip(spans, tails, strict=True)])
+        places = np.concatenate([[*range(a, b + 1), at] for (a, b), at in zip(spans, reads.tolist(), strict=True)])
+        turns = np.repeat(np.arange(len(spans)), [b - a + 2 for a, b in spans])
+        return Labelled(ids, places, turns, np.array(trajectory.returns_to_go(self.gamma)), reads)
 
     # ---- learning -------------------------------------------------------------------------------------------------
 
-    def fit(self, data: Sequence[Labelled], rng: np.random.Generator, *, epochs: float = 1.0) -> float:
-        """Regress the returns on ``data`` for ``epochs`` passes; returns the mean loss of the last pass."""
+    def fit(
+        self,
+        data: Sequence[Labelled],
+        rng: np.random.Generator,
+        *,
+        epochs: float = 1.0,
+        learning_rate: float | None = None,
+    ) -> float:
+        """Regress the returns on ``data`` for ``epochs`` passes; returns the mean loss of the last pass.
+
+        ``learning_rate`` takes the place of the one given at construction.
+        """
         self._measure(data)
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
+        optimizer = torch.optim.Adam(self.parameters(), lr=learning_rate or self.learning_rate)
         steps = max(1, round(epochs * len(data) / self.batch_size))
         losses: list[float] = []
         lengths = [len(one.ids) for one in data]
@@ -112,9 +127,9 @@ class QFunction(nn.Module):
         return self.head(self.trunk(input_ids=ids, use_cache=False).last_hidden_state)[..., 0]
 
     def _measure(self, data: Sequence[Labelled]) -> None:
-        """Widen the bounds to the returns of ``data``, and note their standard deviation, the unit of advantages.
+        """Widen the bounds to the returns of ``data``, and note their standard deviation, the scale of advantages.
 
-        The greatest so far is kept: once nearly all conversations end alike, a shrinking unit would blow up noise.
+        The greatest so far is kept: once nearly all conversations end alike, a shrinking scale would blow up noise.
         """
         self.spread.fill_(max(self.spread.item(), float(np.std([one.returns[0] for one in data]))))
         low = min(float(one.returns.min()) for one in data)
@@ -131,25 +146,28 @@ class QFunction(nn.Module):
 
     @torch.no_grad()
     def values(self, packed: Packed) -> tuple[Tensor, Tensor]:
-        """V at each prompt [R], and the value at each response token [N], whose last is Q(x, a)."""
-        logits = self.head(self.trunk(**packed.inputs, use_cache=False).last_hidden_state)[..., 0]  # [B, T]
-        return self._unscaled(logits[packed.prompt_rows, packed.prompt_ends]), self._unscaled(
-            logits[packed.rows, packed.at]
-        )
+        """V at each prompt [R], and the value at each response token [N], whose last is Q(x, a).
+
+        Pack the responses with the policy's ``tail``, at whose end Q is read.
+        """
+        values = self._unscaled(self.head(self.trunk(**packed.inputs, use_cache=False).last_hidden_state)[..., 0])
+        along = values[packed.rows, packed.at]
+        along[packed.last] = values[packed.prompt_rows, packed.reads]
+        return values[packed.prompt_rows, packed.prompt_ends], along
 
     @torch.no_grad()
-    def at_turn_ends(self, data: Sequence[Labelled]) -> np.ndarray:
+    def at_reads(self, data: Sequence[Labelled]) -> np.ndarray:
         """Q(x, a) of every logged turn of ``data``, one after another."""
         out = []
         for i in range(0, len(data), 64):
             batch = data[i : i + 64]
             values = self._unscaled(self._logits(batch))
-            out += [values[b, one.turn_ends].numpy() for b, one in enumerate(batch)]
+            out += [values[b, one.reads].numpy() for b, one in enumerate(batch)]
         return np.concatenate(out)
 
     def calibration(self, data: Sequence[Labelled]) -> dict[str, float]:
         """How well Q predicts the returns of conversations it has not learnt from: ``calibration``'s figures."""
-        return calibration(self.at_turn_ends(data), np.concatenate([one.returns for one in data]))
+        return calibration(self.at_reads(data), np.concatenate([one.returns for one in data]))
 
     def save(self, folder: Path) -> None:
         save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / "q.safetensors")

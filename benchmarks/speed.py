@@ -20,6 +20,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from agents.agent import Agent
 from agents.chat_model import ChatModel
+from agents.q_function import Labelled, QFunction
 from agents.rollout import rollout
 from envs.chat_format import encode_chat, never_spoken, train_tokenizer
 from envs.conversation import Conversation, Speaker
@@ -212,6 +213,40 @@ def _generate_loop(agent: ChatModel, user: ChatModel, talk: Talk) -> None:
             conversations = [c.then(seat, text) for c, text in zip(conversations, texts, strict=True)]
 
 
+# ---- Q: all turns of a conversation in one pass -----------------------------------------------------------------------
+
+
+def q_fit(talk: Talk, repeats: int) -> dict[str, float]:
+    """Conversations per CPU second of one pass of ``QFunction.fit`` over whole conversations, and of the same fit with
+    a row for every turn (what was said up to there), both with as many optimizer steps; and their ratio."""
+    tokenizer = _tokenizer(talk.vocabulary)
+    agent, user = (
+        ChatModel(_talker(tokenizer, mean, talk, seed), tokenizer, max_new_tokens=talk.max_new_tokens)
+        for seed, mean in enumerate((talk.agent_tokens, talk.user_tokens))
+    )
+    env = _TalkEnv(_ModelUser(user), max_exchanges=talk.exchanges)
+    trajectories = rollout(_Speaker(agent), env, range(talk.conversations))
+    whole = [QFunction(agent).label(agent, trajectory) for trajectory in trajectories]
+    rows = [row for one in whole for row in _row_per_turn(one)]
+    ways: dict[str, Callable[[], object]] = {
+        "whole": lambda: QFunction(agent, batch_size=8).fit(whole, np.random.default_rng(0)),
+        "rows": lambda: QFunction(agent, batch_size=8 * talk.exchanges).fit(rows, np.random.default_rng(0)),
+    }
+    taken = _times(ways, repeats)
+    figures = {f"{way}_conversations_per_s": talk.conversations / statistics.median(s) for way, s in taken.items()}
+    return {**figures, "rows_over_whole": _ratio(taken["rows"], taken["whole"])}
+
+
+def _row_per_turn(one: Labelled) -> list[Labelled]:
+    """A conversation as rows that end with an utterance each, the return predicted at the tokens of that turn alone."""
+    rows = []
+    for turn, end in enumerate(one.reads.tolist()):
+        places = one.places[one.turns == turn]
+        first = np.zeros(len(places), dtype=np.int64)
+        rows.append(Labelled(one.ids[: end + 1], places, first, one.returns[turn : turn + 1], np.array([end])))
+    return rows
+
+
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
@@ -229,6 +264,16 @@ def main() -> None:
             Talk(conversations=a.conversations, exchanges=a.exchanges, hidden_size=a.hidden_size),
             a.repeats,
             not a.no_generate,
+        )
+    )
+    two = commands.add_parser("q_fit", help=q_fit.__doc__)
+    two.add_argument("--conversations", type=int, default=256)
+    two.add_argument("--exchanges", type=int, default=8)
+    two.add_argument("--hidden-size", type=int, default=64)
+    two.add_argument("--repeats", type=int, default=3)
+    two.set_defaults(
+        run=lambda a: q_fit(
+            Talk(conversations=a.conversations, exchanges=a.exchanges, hidden_size=a.hidden_size), a.repeats
         )
     )
     arguments = parser.parse_args()

@@ -144,6 +144,24 @@ def test_what_is_held_out_does_not_depend_on_the_order_of_lines():
     assert orders[0].patterns(Act("greet"), True) == orders[1].patterns(Act("greet"), True) != ()
 
 
+def test_a_frame_that_two_acts_share_is_held_out_of_each_by_itself():
+    frames = [f"{word}, {{say}}" for word in ("well", "look", "see", "oh", "ah", "hm", "so", "now", "yes", "no")]
+    lists = ["@say.greet = hello", "@say.close = deal"]
+    book = Phrasebook.parse("\n".join([*lists, "[greet]", *frames, "[close]", *frames]))
+    assert set(book.patterns(Act("greet"), True)) != set(book.patterns(Act("close"), True))
+
+
+def test_an_act_can_be_said_in_the_frame_of_another():
+    rng = np.random.default_rng(0)
+    said = seller_phrasebook().say_frame(Act("close"), "please remember that {say}, {ask}", rng)
+    assert said is None  # closing has no {say}
+    said = seller_phrasebook().say_frame(Act("greet"), "please remember that {ask}?", rng)
+    assert said is not None
+    assert said.removeprefix("Please remember that ").rstrip("?") + "?" in {
+        text[0].lower() + text[1:] for text in seller_phrasebook().utterances(Act("greet"))
+    } | {said.removeprefix("Please remember that ")}
+
+
 def test_the_book_contains_what_it_says_and_nothing_else(side):
     book, acts = side
     rng = np.random.default_rng(3)

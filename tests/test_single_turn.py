@@ -76,6 +76,25 @@ def test_packed_places_are_where_they_say(model: ChatModel):
     assert packed.before[0] == packed.prompt_ends[0] and packed.before[2] == packed.prompt_ends[1]
 
 
+def test_a_tail_follows_its_response_and_is_no_part_of_it(model: ChatModel):
+    responses = [[(70, 1), (80, 81, 1)]]
+    bare, packed = pack([dialogue(model, 2)], responses), pack([dialogue(model, 2)], responses, [[(3,), (1, 3)]])
+    assert packed.tokens.tolist() == bare.tokens.tolist()
+    assert packed.ids[0, packed.reads].tolist() == [3, 3]
+    assert bare.reads.tolist() == bare.at[bare.last].tolist()
+    assert packed.positions[0, packed.reads[1]] == packed.prompt_ends[1] + 5
+    torch.testing.assert_close(token_logprobs(model, packed), token_logprobs(model, bare), atol=1e-4, rtol=0)
+
+
+def test_q_is_read_where_the_user_takes_its_turn(model: ChatModel):
+    user = model.tokenizer.convert_tokens_to_ids("<|user|>")
+    for texts in (["yes please"], ["yes please", "no"]):
+        one = QFunction(model).label(model, trajectory(model, texts, 1.0))
+        assert [one.ids[at] for at in one.reads] == [user] * len(texts)
+        assert set(one.reads) <= set(one.places)
+        assert one.turns[-1] == len(texts) - 1 and one.places[-1] == one.reads[-1]
+
+
 def test_an_empty_response_is_refused(model: ChatModel):
     with pytest.raises(ValueError, match="no tokens"):
         pack([dialogue(model, 1)], [[()]])
@@ -153,12 +172,13 @@ def test_q_learns_which_word_decides_the_outcome(model: ChatModel):
 def test_q_reads_the_same_values_packed_and_apart(model: ChatModel):
     q = QFunction(model)
     torch.nn.init.normal_(q.head.weight)
-    packed = pack([dialogue(model, 2)], [[(70, 1), (80, 81, 1)]])
+    said = [(70, 1), (80, 81, 1)]
+    packed = pack([dialogue(model, 2)], [said], [[model.tail(tokens) for tokens in said]])
     value, along = q.values(packed)
-    prompt = dialogue(model, 2)
-    ids = [*prompt.ids[: prompt.ends[1] + 1], 80, 81, 1]
+    prompt, user = dialogue(model, 2), model.tokenizer.convert_tokens_to_ids("<|user|>")
+    ids = [*prompt.ids[: prompt.ends[1] + 1], 80, 81, 1, user]
     alone = q._unscaled(q._logits([Labelled(ids, np.array([0]), np.array([0]), np.zeros(1), np.array([0]))]))[0]
-    torch.testing.assert_close(along[2:], alone[-3:].detach(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(along[2:], alone[[-4, -3, -1]].detach(), atol=1e-5, rtol=0)
     torch.testing.assert_close(value[1], alone[prompt.ends[1]].detach(), atol=1e-5, rtol=0)
 
 

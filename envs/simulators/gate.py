@@ -2,7 +2,8 @@
 
 - wording: the voice says what the program decided (parsed back) in at least 98% of lines, as conversations have them;
 - reward: every scripted seller earns the same on the hybrid as on the program, within .03, on the same scenarios;
-- start: the starting seller earns at least 90% of what the behaviour seller earns against the program.
+- start: the starting seller, at the temperature that learners sample at, earns at least 90% of what the behaviour
+  seller earns against the program. Other ways of decoding are measured for the record.
 
 The figures are written into the model cards whether they pass or not; a model that fails is reported and exits 1.
 """
@@ -27,6 +28,8 @@ from envs.users import UserSimulator
 SCENARIOS = 2000
 WORDING, REWARD, START = 0.98, 0.03, 0.9
 """Least share of faithful lines, greatest difference of mean rewards, least share of the behaviour seller's reward."""
+LEARNERS = 0.7
+"""The temperature that learners sample at: ``temperature`` of the agents' YAML files."""
 
 Speak = Callable[[Sequence[Conversation], Sequence[np.random.Generator]], list[str]]
 
@@ -91,7 +94,12 @@ def seller_figures(folder: Path, scenarios: int = SCENARIOS) -> list[Figure]:
 
     behaviour = mean_reward(SellerInWords("behaviour").speak, program_buyer(), scenarios)
     figures = []
-    for name, temperature in (("temperature 1", 1.0), ("temperature 0.5", 0.5), ("greedy", 0.0)):
+    for name, temperature in (
+        ("temperature 1", 1.0),
+        (f"temperature {LEARNERS}", LEARNERS),
+        ("temperature 0.5", 0.5),
+        ("greedy", 0.0),
+    ):
         model = TransformersModel(folder, temperature=temperature, max_new_tokens=32)
 
         def speak(conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[str]:
@@ -100,7 +108,7 @@ def seller_figures(folder: Path, scenarios: int = SCENARIOS) -> list[Figure]:
 
         reward = mean_reward(speak, program_buyer(), scenarios)
         share = reward / behaviour
-        bar, passed = (f">= {START}", share >= START) if temperature == 1.0 else ("for the record", True)
+        bar, passed = (f">= {START}", share >= START) if temperature == LEARNERS else ("for the record", True)
         what = f"{name}: reward {reward:.3f} over the behaviour seller's {behaviour:.3f}"
         figures.append(Figure(what, share, bar, passed))
     return figures
