@@ -53,6 +53,8 @@ class IterPPO(Agent):
         q_learning_rate, q_batch_size (conversations), q_epochs: of fitting Q.
         window: how many of the latest batches Q is fitted on.
         warm_start: passes over the logged data before the first iteration; 0 leaves it out.
+        replay: logged conversations in every later fit, for each of the window's. The policy soon does little that is
+            wrong, and a critic that no longer sees it forgets that it is.
         warm_start_learning_rate: of these passes. Later fits see the same conversations again and again, and at as high
             a rate they would learn them by heart.
         held_out: share of each new batch kept out of its fit, on which Q's calibration is measured.
@@ -74,10 +76,12 @@ class IterPPO(Agent):
         window: int = 3,
         warm_start: float = 3.0,
         warm_start_learning_rate: float = 1e-3,
+        replay: float = 0.0,
         held_out: float = 0.1,
     ):
         self.solver = solver
         self.q_epochs, self.window, self.held_out = q_epochs, window, held_out
+        self.replay = replay
         self.warm_start, self.warm_start_learning_rate = warm_start, warm_start_learning_rate
         self._source = start
         self._speaking: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
@@ -108,7 +112,7 @@ class IterPPO(Agent):
         rng = practice.rng
         trajectories = practice.converse(self)
         metrics = {**behaviour_metrics(trajectories), "odd_language": self._odd_language(trajectories)}
-        metrics |= self._fit_q(trajectories, rng)
+        metrics |= self._fit_q(trajectories, practice, rng)
         prompts = [self._prompts(trajectory) for trajectory in trajectories if trajectory.steps]
         metrics |= self.solver.improve(self.policy, self.policy.clone(), self.q, prompts, rng, start=self.start)
         return metrics
@@ -120,12 +124,19 @@ class IterPPO(Agent):
             self._odd_below = float(np.quantile(likely, 0.01))
         return float(np.mean(likely < self._odd_below))
 
-    def _fit_q(self, trajectories: Sequence[Trajectory], rng: np.random.Generator) -> dict[str, float]:
-        """Fit Q on the window; its figures on conversations of this batch that no fit has seen."""
+    def _fit_q(
+        self, trajectories: Sequence[Trajectory], practice: Practice, rng: np.random.Generator
+    ) -> dict[str, float]:
+        """Fit Q on the window and some logged data; its figures on conversations of this batch that no fit has seen."""
         judged = [trajectory for trajectory in trajectories if trajectory.judged]
         aside = max(1, round(self.held_out * len(judged)))
         self._batches = [*self._batches, judged[aside:]][-self.window :]
-        loss = self.q.fit(self._labelled([t for batch in self._batches for t in batch]), rng, epochs=self.q_epochs)
+        data = [t for batch in self._batches for t in batch]
+        if self.replay and practice.budget.logged:
+            logged = practice.logged()
+            some = rng.permutation(len(logged))[: round(self.replay * len(data))]
+            data += [logged[i] for i in some]
+        loss = self.q.fit(self._labelled(data), rng, epochs=self.q_epochs)
         figures = self.q.calibration(self._labelled(judged[:aside]))
         return {"q_loss": loss, **{f"q_{name}": value for name, value in figures.items()}}
 
