@@ -14,8 +14,10 @@ What the paper leaves open, and what is done here:
 
 - Q is fitted on the last ``window`` batches and, before the first, on the logged data of the behaviour policy
   (off-policy by as much as the policy moved since; ``window=1, warm_start=0`` is the paper's letter).
+- The policy is improved on prompts of conversations that Q has not yet been fitted on. On those that it has, Q knows
+  how each of them ended, and takes what happened to be said for the cause.
 - γ is 1 by default; the conversations are finite. The paper has γ < 1.
-- No hyperparameter is given in the paper; the defaults are first guesses, not yet tuned on any world.
+- No hyperparameter is given in the paper; ours were chosen on ``parley/Sales-v0`` (``conf/agent/iterppo.yaml``).
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ class IterPPO(Agent):
             wrong, and a critic that no longer sees it forgets that it is.
         warm_start_learning_rate: of these passes. Later fits see the same conversations again and again, and at as high
             a rate they would learn them by heart.
-        held_out: share of each new batch kept out of its fit, on which Q's calibration is measured.
+        held_out: share of each new batch that Q is fitted on only in the next iteration. Its prompts are those the
+            policy is improved on, and on it Q's calibration is measured.
     """
 
     learns = True
@@ -77,7 +80,7 @@ class IterPPO(Agent):
         warm_start: float = 3.0,
         warm_start_learning_rate: float = 1e-3,
         replay: float = 0.0,
-        held_out: float = 0.1,
+        held_out: float = 0.5,
     ):
         self.solver = solver
         self.q_epochs, self.window, self.held_out = q_epochs, window, held_out
@@ -112,8 +115,10 @@ class IterPPO(Agent):
         rng = practice.rng
         trajectories = practice.converse(self)
         metrics = {**behaviour_metrics(trajectories), "odd_language": self._odd_language(trajectories)}
-        metrics |= self._fit_q(trajectories, practice, rng)
-        prompts = [self._prompts(trajectory) for trajectory in trajectories if trajectory.steps]
+        judged = [trajectory for trajectory in trajectories if trajectory.judged]
+        aside = max(1, round(self.held_out * len(judged)))
+        metrics |= self._fit_q(judged[aside:], judged[:aside], practice, rng)
+        prompts = [self._prompts(trajectory) for trajectory in judged[:aside] if trajectory.steps]
         metrics |= self.solver.improve(self.policy, self.policy.clone(), self.q, prompts, rng, start=self.start)
         return metrics
 
@@ -125,19 +130,18 @@ class IterPPO(Agent):
         return float(np.mean(likely < self._odd_below))
 
     def _fit_q(
-        self, trajectories: Sequence[Trajectory], practice: Practice, rng: np.random.Generator
+        self, fitted: list[Trajectory], aside: list[Trajectory], practice: Practice, rng: np.random.Generator
     ) -> dict[str, float]:
-        """Fit Q on the window and some logged data; its figures on conversations of this batch that no fit has seen."""
-        judged = [trajectory for trajectory in trajectories if trajectory.judged]
-        aside = max(1, round(self.held_out * len(judged)))
-        self._batches = [*self._batches, judged[aside:]][-self.window :]
-        data = [t for batch in self._batches for t in batch]
+        """Fit Q on the window, without what is put ``aside`` until the next iteration; its figures on that."""
+        before = self._batches[-(self.window - 1) :] if self.window > 1 else []
+        data = [t for batch in (*before, fitted) for t in batch]
+        self._batches = [*self._batches, fitted + aside][-self.window :]
         if self.replay and practice.budget.logged:
             logged = practice.logged()
             some = rng.permutation(len(logged))[: round(self.replay * len(data))]
             data += [logged[i] for i in some]
         loss = self.q.fit(self._labelled(data), rng, epochs=self.q_epochs)
-        figures = self.q.calibration(self._labelled(judged[:aside]))
+        figures = self.q.calibration(self._labelled(aside))
         return {"q_loss": loss, **{f"q_{name}": value for name, value in figures.items()}}
 
     def _labelled(self, trajectories: Sequence[Trajectory]) -> list[Labelled]:

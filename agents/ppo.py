@@ -12,8 +12,9 @@ Departures from the common RLHF recipe, all for variance:
   Q(x, a) − F(tokens so far).
 - The KL penalty is a term of the loss and not of the reward: at the first epoch of a round the sampled penalty would be
   zero, since the reference is where the round began.
-- Advantages are centred and divided by their own standard deviation, which is taken for no less than ``LEAST_UNIT``
-  standard deviations of the returns: a Q that sees no difference yet has only noise, and that is not to be blown up.
+- Advantages are centred but not divided by their own spread: that would blow up the noise of a Q that sees no
+  difference yet, or none any more. Their unit is the standard deviation of the returns, so β weighs the same in every
+  world.
 - All prompts of a conversation and their responses share one forward pass (``agents.packing``), in minibatches of
   conversations of like length.
 """
@@ -34,8 +35,6 @@ from agents.q_function import QFunction
 from envs.trajectory import Utterance
 
 Metrics = dict[str, float]
-LEAST_UNIT = 0.1
-"""The least unit of advantages, in standard deviations of the returns."""
 _NEVER = -1e9
 """The logit of a token that may not be said: finite, so that p·log p and its gradient are 0 and not NaN."""
 
@@ -143,8 +142,7 @@ class PPO:
             value, along = q.values(packed)
             raw.append((packed, token_advantages(packed, value, along, self.gae_lambda), value, along[packed.last]))
         gained = torch.cat([last - value for _, _, value, last in raw])
-        every = torch.cat([advantages for _, advantages, _, _ in raw])
-        mean, unit = every.mean(), torch.maximum(every.std(), LEAST_UNIT * q.spread)
+        mean, unit = torch.cat([advantages for _, advantages, _, _ in raw]).mean(), q.spread
         logs.append({"q_gain": gained.mean().item(), "q_spread": gained.std().item()})
         with torch.no_grad():
             return [

@@ -2,9 +2,9 @@
 
 One network gives F(tokens so far), the expected return of the conversation from here on. Read at a prompt's last token
 it is the state's value V(x); read where the user takes its turn it is Q(x, a); in between, it is the value of an
-unfinished utterance. (The marker of the user's turn adds nothing to (x, a). But it is where a model that has learnt to
-predict users works out how this one will react, and that is what Q needs to know.) The targets are the returns that followed (arXiv 2511.21638, Obs. 2), for all turns of a
-conversation in one causal pass. Nothing is bootstrapped.
+unfinished utterance. (The marker of the user's turn adds nothing to (x, a), but it is where a model that has learnt to
+predict users works out how this one will react.) The targets are the returns that followed (arXiv 2511.21638, Obs. 2),
+for all turns of a conversation in one causal pass. Nothing is bootstrapped.
 
 Returns are scaled to [0, 1] by the range seen so far and fitted with binary cross-entropy, which is proper for a mean
 in [0, 1] and better conditioned than squared error for rare successes. (The paper says "regression" and no more.)
@@ -127,9 +127,9 @@ class QFunction(nn.Module):
         return self.head(self.trunk(input_ids=ids, use_cache=False).last_hidden_state)[..., 0]
 
     def _measure(self, data: Sequence[Labelled]) -> None:
-        """Widen the bounds to the returns of ``data``, and note their standard deviation, the scale of advantages.
+        """Widen the bounds to the returns of ``data``, and note their standard deviation, the unit of advantages.
 
-        The greatest so far is kept: once nearly all conversations end alike, a shrinking scale would blow up noise.
+        The greatest so far is kept: once nearly all conversations end alike, a shrinking unit would blow up noise.
         """
         self.spread.fill_(max(self.spread.item(), float(np.std([one.returns[0] for one in data]))))
         low = min(float(one.returns.min()) for one in data)

@@ -213,7 +213,7 @@ def _generate_loop(agent: ChatModel, user: ChatModel, talk: Talk) -> None:
             conversations = [c.then(seat, text) for c, text in zip(conversations, texts, strict=True)]
 
 
-# ---- Q: all turns of a conversation in one pass -----------------------------------------------------------------------
+# ---- Q: all turns of a conversation in one pass ----------------------------------------------------------------------
 
 
 def q_fit(talk: Talk, repeats: int) -> dict[str, float]:

@@ -465,7 +465,7 @@ def examples(
 def reframed(
     book: Phrasebook, acts: Sequence[Act], rng: np.random.Generator, each: int, values: Mapping[str, Sequence[str]]
 ) -> list[Example]:
-    """``each`` utterances of every act (none where none fits) in frames that other acts have (``you see, {say}``) and it has not.
+    """``each`` utterances of every act in frames that other acts have (``you see, {say}``) and it has not, if any fits.
 
     They teach that a frame says little about the act. Phrasings of the act that are held out are not among them.
     """
@@ -534,9 +534,7 @@ def train(
     return ActParser(labels, features, lexicon, rules, **arrays)
 
 
-def _with_triples_hidden(
-    features: Mapping[str, int], reading: Reading, rng: np.random.Generator
-) -> Mapping[str, int]:
+def _with_triples_hidden(features: Mapping[str, int], reading: Reading, rng: np.random.Generator) -> dict[str, int]:
     """The features of a reading, without some of its triples."""
     words, pairs, triples, rest = ngrams(reading)
     shown = [triple for triple in triples if rng.random() > _HIDDEN]

@@ -14,7 +14,7 @@ Patterns begin in lower case unless the first word is always a capital; the utte
 full stop added where there is no other end. Patterns of ``[kind]`` and ``[kind about]`` are united.
 
 About 15% of the patterns of every section are held out: never said unless asked for, so that whoever learns from the
-phrasebook can be tested on phrasings that are new to it. A hash of the section's name and the pattern's text decides which.
+phrasebook can be tested on phrasings that are new to it. A hash of the section's name and the pattern's text decides.
 """
 
 from __future__ import annotations

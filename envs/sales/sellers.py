@@ -5,7 +5,6 @@
   to buy too soon, and does something at random a quarter of the time.
 - ``sloppy``: the same without the random quarter.
 - ``attentive``: answers what it heard, and never asks to buy, so it never sells.
-- ``clumsy``: the attentive seller, half of whose pitches and reassurances are of anything.
 - ``myopic``: the best possible seller for the buyer's satisfaction with the next exchange alone.
 - ``expert``: asks, pitches, asks what worries, reassures, closes.
 - ``optimum``: acts by dynamic programming on the information state (``envs.sales.planner``).
@@ -110,23 +109,6 @@ def attentive(known: Knowledge, rng: np.random.Generator) -> Act:
     return (Act("small_talk"), Act("ask_budget"), Act("greet"), Act("discount"))[int(rng.integers(4))]
 
 
-def clumsy(known: Knowledge, rng: np.random.Generator) -> Act:
-    """The attentive seller, which half the time says the like of something else, or asks to buy at any moment.
-
-    It shows a small model how buyers answer what is wrong as well as what is right; logged conversations show that
-    seldom.
-    """
-    if rng.random() < 0.15:
-        return Act("close")
-    act = attentive(known, rng)
-    if rng.random() < 0.5:
-        if act.kind == "pitch":
-            return Act("pitch", CATALOGUE[int(rng.integers(len(CATALOGUE)))].name)
-        if act.kind == "reassure":
-            return Act("reassure", WORRIES[int(rng.integers(len(WORRIES)))])
-    return act
-
-
 def optimum() -> Rule:
     """The optimal rule, which solves states as it meets them."""
     planner = Planner()
@@ -138,7 +120,6 @@ RULES: dict[str, Callable[[], Rule]] = {
     "behaviour": lambda: behaviour,
     "sloppy": lambda: sloppy,
     "attentive": lambda: attentive,
-    "clumsy": lambda: clumsy,
     "myopic": myopic,
     "expert": lambda: expert,
     "optimum": optimum,

@@ -28,7 +28,7 @@ from envs.users import UserSimulator
 SCENARIOS = 2000
 WORDING, REWARD, START = 0.98, 0.03, 0.9
 """Least share of faithful lines, greatest difference of mean rewards, least share of the behaviour seller's reward."""
-LEARNERS = 0.7
+LEARNERS = 0.5
 """The temperature that learners sample at: ``temperature`` of the agents' YAML files."""
 
 Speak = Callable[[Sequence[Conversation], Sequence[np.random.Generator]], list[str]]
@@ -96,8 +96,8 @@ def seller_figures(folder: Path, scenarios: int = SCENARIOS) -> list[Figure]:
     figures = []
     for name, temperature in (
         ("temperature 1", 1.0),
+        ("temperature 0.7", 0.7),
         (f"temperature {LEARNERS}", LEARNERS),
-        ("temperature 0.5", 0.5),
         ("greedy", 0.0),
     ):
         model = TransformersModel(folder, temperature=temperature, max_new_tokens=32)
@@ -156,8 +156,8 @@ pipeline_tag: text-generation
 {what}
 
 A small Llama, trained from nothing on text that Parley's own phrasebooks and programs generate; no other data and no
-other weights went into it. Made by the steps of `python -m envs.simulators.train sales`, in several
-sittings; measured by the same command with `--only gate`.
+other weights went into it. Made by `python -m envs.simulators.train sales`; measured by the same command with
+`--only gate`.
 
 ## Gate
 
