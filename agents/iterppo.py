@@ -55,8 +55,6 @@ class IterPPO(Agent):
         q_learning_rate, q_batch_size (conversations), q_epochs: of fitting Q.
         window: how many of the latest batches Q is fitted on.
         warm_start: passes over the logged data before the first iteration; 0 leaves it out.
-        replay: logged conversations in every later fit, for each of the window's. The policy soon does little that is
-            wrong, and a critic that no longer sees it forgets that it is.
         warm_start_learning_rate: of these passes. Later fits see the same conversations again and again, and at as high
             a rate they would learn them by heart.
         held_out: share of each new batch that Q is fitted on only in the next iteration. Its prompts are those the
@@ -79,12 +77,10 @@ class IterPPO(Agent):
         window: int = 3,
         warm_start: float = 3.0,
         warm_start_learning_rate: float = 1e-3,
-        replay: float = 0.0,
         held_out: float = 0.5,
     ):
         self.solver = solver
         self.q_epochs, self.window, self.held_out = q_epochs, window, held_out
-        self.replay = replay
         self.warm_start, self.warm_start_learning_rate = warm_start, warm_start_learning_rate
         self._source = start
         self._speaking: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
@@ -117,7 +113,7 @@ class IterPPO(Agent):
         metrics = {**behaviour_metrics(trajectories), "odd_language": self._odd_language(trajectories)}
         judged = [trajectory for trajectory in trajectories if trajectory.judged]
         aside = max(1, round(self.held_out * len(judged)))
-        metrics |= self._fit_q(judged[aside:], judged[:aside], practice, rng)
+        metrics |= self._fit_q(judged[aside:], judged[:aside], rng)
         prompts = [self._prompts(trajectory) for trajectory in judged[:aside] if trajectory.steps]
         metrics |= self.solver.improve(self.policy, self.policy.clone(), self.q, prompts, rng, start=self.start)
         return metrics
@@ -129,17 +125,11 @@ class IterPPO(Agent):
             self._odd_below = float(np.quantile(likely, 0.01))
         return float(np.mean(likely < self._odd_below))
 
-    def _fit_q(
-        self, fitted: list[Trajectory], aside: list[Trajectory], practice: Practice, rng: np.random.Generator
-    ) -> dict[str, float]:
+    def _fit_q(self, fitted: list[Trajectory], aside: list[Trajectory], rng: np.random.Generator) -> dict[str, float]:
         """Fit Q on the window, without what is put ``aside`` until the next iteration; its figures on that."""
         before = self._batches[-(self.window - 1) :] if self.window > 1 else []
         data = [t for batch in (*before, fitted) for t in batch]
         self._batches = [*self._batches, fitted + aside][-self.window :]
-        if self.replay and practice.budget.logged:
-            logged = practice.logged()
-            some = rng.permutation(len(logged))[: round(self.replay * len(data))]
-            data += [logged[i] for i in some]
         loss = self.q.fit(self._labelled(data), rng, epochs=self.q_epochs)
         figures = self.q.calibration(self._labelled(aside))
         return {"q_loss": loss, **{f"q_{name}": value for name, value in figures.items()}}
