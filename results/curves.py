@@ -68,7 +68,8 @@ def curve_table(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
 def _level(axes: Axes, section: Section, entry: Entry) -> _Label:
     y = section.main(entry).returns.value
     axes.axhline(y, color=_GREY, linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
-    roles = [role for role, reference in section.references.items() if reference is entry]
+    named = section.references.items()
+    roles = [role for role, reference in named if reference is entry and role != entry.agent]
     return _Label(f"{entry.agent} ({', '.join(roles)})" if roles else entry.agent, y, _GREY)
 
 
