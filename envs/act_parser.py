@@ -9,8 +9,8 @@ sentence that does something else. Whatever fails is ``UNCLEAR``; a slip of the 
 
 Reading needs numpy alone; ``train`` needs torch. Phrasings held out of the phrasebook are never trained on. So that
 they are understood all the same, every training utterance is shown a second time as if its own phrasing had been
-unknown: without the n-grams that only this phrasing has, and with those counted as unseen; a third time without some of its
-triples of words; and every act is shown in the frames of the others (``reframed``). A phrasing whose neighbouring words
+unknown: without the n-grams that only this phrasing has, and with those counted as unseen; a third time without some
+of its triples; and every act is shown in the frames of the others (``reframed``). A phrasing whose neighbouring words
 no other phrasing has cannot be understood when it is held out: in a phrasebook that is to be parsed, every pair of
 words should occur in three phrasings.
 """
