@@ -52,11 +52,10 @@ class IterPPO(Agent):
         solver: the single-turn solver.
         temperature, max_new_tokens: of sampling, in practice and in evaluation.
         gamma: discount per exchange.
-        q_learning_rate, q_batch_size (conversations), q_epochs: of fitting Q.
+        q_learning_rate, q_trunk_learning_rate, q_batch_size, q_width, q_members: of Q (``QFunction``).
+        q_epochs: passes over the window per iteration.
         window: how many of the latest batches Q is fitted on.
         warm_start: passes over the logged data before the first iteration; 0 leaves it out.
-        warm_start_learning_rate: of these passes. Later fits see the same conversations again and again, and at as high
-            a rate they would learn them by heart.
         held_out: share of each new batch that Q is fitted on only in the next iteration. Its prompts are those the
             policy is improved on, and on it Q's calibration is measured.
     """
@@ -72,19 +71,28 @@ class IterPPO(Agent):
         max_new_tokens: int = 32,
         gamma: float = 1.0,
         q_learning_rate: float = 1e-3,
+        q_trunk_learning_rate: float = 1e-3,
         q_batch_size: int = 8,
+        q_width: int = 64,
+        q_members: int = 4,
         q_epochs: float = 1.0,
         window: int = 3,
         warm_start: float = 3.0,
-        warm_start_learning_rate: float = 1e-3,
         held_out: float = 0.5,
     ):
         self.solver = solver
         self.q_epochs, self.window, self.held_out = q_epochs, window, held_out
-        self.warm_start, self.warm_start_learning_rate = warm_start, warm_start_learning_rate
+        self.warm_start = warm_start
         self._source = start
         self._speaking: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
-        self._fitting: dict[str, Any] = {"learning_rate": q_learning_rate, "batch_size": q_batch_size, "gamma": gamma}
+        self._fitting: dict[str, Any] = {
+            "learning_rate": q_learning_rate,
+            "trunk_learning_rate": q_trunk_learning_rate,
+            "batch_size": q_batch_size,
+            "width": q_width,
+            "members": q_members,
+            "gamma": gamma,
+        }
         self._batches: list[list[Trajectory]] = []
         self._odd_below: float | None = None
         if start is not None:
@@ -100,7 +108,7 @@ class IterPPO(Agent):
             self._begin_with(starting_policy(None, practice, **self._speaking))
         if self.warm_start and practice.budget.logged:
             data = self._labelled(practice.logged())
-            self.q.fit(data, practice.rng, epochs=self.warm_start, learning_rate=self.warm_start_learning_rate)
+            self.q.fit(data, practice.rng, epochs=self.warm_start)
 
     def act(
         self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator], *, explore: bool = True
@@ -111,10 +119,15 @@ class IterPPO(Agent):
         rng = practice.rng
         trajectories = practice.converse(self)
         metrics = {**behaviour_metrics(trajectories), "odd_language": self._odd_language(trajectories)}
-        judged = [trajectory for trajectory in trajectories if trajectory.judged]
-        aside = max(1, round(self.held_out * len(judged)))
+        judged = [trajectory for trajectory in trajectories if trajectory.judged and trajectory.steps]
+        if len(judged) < 2:
+            raise RuntimeError(
+                f"Of {len(trajectories)} conversations {len(judged)} were scored, and nothing can be learnt from so "
+                "few; see why the user or the judge fails, or raise budget.per_iteration."
+            )
+        aside = min(max(1, round(self.held_out * len(judged))), len(judged) - 1)
         metrics |= self._fit_q(judged[aside:], judged[:aside], rng)
-        prompts = [self._prompts(trajectory) for trajectory in judged[:aside] if trajectory.steps]
+        prompts = [self._prompts(trajectory) for trajectory in judged[:aside]]
         metrics |= self.solver.improve(self.policy, self.policy.clone(), self.q, prompts, rng, start=self.start)
         return metrics
 

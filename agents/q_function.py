@@ -6,6 +6,12 @@ unfinished utterance. (The marker of the user's turn adds nothing to (x, a), but
 predict users works out how this one will react.) The targets are the returns that followed (arXiv 2511.21638, Obs. 2),
 for all turns of a conversation in one causal pass. Nothing is bootstrapped.
 
+The heads are a few small networks on the trunk's hidden states, fitted alike from different beginnings; Q is their mean,
+which errs less than any of them. The trunk may be kept as it is (``trunk_learning_rate=0``): then every conversation
+passes through it once per fit, forward only, and the heads can pass over it as often as needed. That serves best where
+the trunk has learnt to understand conversations, as the small models that ship have. Elsewhere it must learn along.
+(The paper says nothing about the critic's form.)
+
 Returns are scaled to [0, 1] by the range seen so far and fitted with binary cross-entropy, which is proper for a mean
 in [0, 1] and better conditioned than squared error for rare successes. (The paper says "regression" and no more.)
 """
@@ -16,6 +22,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,13 +50,43 @@ class Labelled:
     reads: np.ndarray
     """[K] where Q of each utterance is read: the token after which the user speaks."""
 
+    @property
+    def read(self) -> np.ndarray:
+        """[P] bool: whether Q is read there."""
+        return np.isin(self.places, self.reads)
+
+
+class Heads(nn.Module):
+    """M networks with one hidden layer, in one pass.
+
+    Args:
+        hidden_size: of the trunk.
+        width: of the hidden layer.
+        members: M.
+    """
+
+    def __init__(self, hidden_size: int, width: int, members: int):
+        super().__init__()
+        scale = hidden_size**-0.5
+        self.inner = nn.Parameter(torch.empty(members, hidden_size, width).uniform_(-scale, scale))
+        self.bias = nn.Parameter(torch.zeros(members, 1, width))
+        self.outer = nn.Parameter(torch.empty(members, width, 1).uniform_(-(width**-0.5), width**-0.5))
+        self.level = nn.Parameter(torch.zeros(members, 1))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[M, P] logits at hidden states [P, hidden]."""
+        return ((states @ self.inner + self.bias).relu() @ self.outer)[..., 0] + self.level
+
 
 class QFunction(nn.Module):
-    """F(tokens so far): the trunk of a causal language model and a linear head.
+    """F(tokens so far): the trunk of a causal language model, and heads.
 
     Args:
         policy: whose trunk is copied to start from, and whose tokenizer is used.
-        learning_rate, batch_size (conversations), epochs: of ``fit``; Adam, a fresh optimizer per fit.
+        learning_rate: of the heads; Adam, a fresh optimizer per fit.
+        trunk_learning_rate: of the trunk; at 0 it stays as it is.
+        batch_size: conversations per minibatch.
+        width, members: of the heads.
         gamma: discount per exchange of the returns.
     """
 
@@ -58,15 +95,19 @@ class QFunction(nn.Module):
         policy: ChatModel,
         *,
         learning_rate: float = 1e-3,
+        trunk_learning_rate: float = 1e-3,
         batch_size: int = 8,
+        width: int = 128,
+        members: int = 4,
         gamma: float = 1.0,
     ):
         super().__init__()
         self.trunk = copy.deepcopy(policy.model.base_model)
-        self.head = nn.Linear(policy.model.config.hidden_size, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-        self.learning_rate, self.batch_size, self.gamma = learning_rate, batch_size, gamma
+        hidden = policy.model.config.hidden_size
+        self.q_heads, self.v_heads = Heads(hidden, width, members), Heads(hidden, width, members)
+        self.learning_rate, self.trunk_learning_rate = learning_rate, trunk_learning_rate
+        self.batch_size, self.gamma = batch_size, gamma
+        self.trunk.requires_grad_(trunk_learning_rate > 0)
         self.register_buffer("bounds", torch.tensor([0.0, 1.0]))
         self.register_buffer("spread", torch.tensor(1e-3))
         self.eval()
@@ -85,46 +126,68 @@ class QFunction(nn.Module):
 
     # ---- learning -------------------------------------------------------------------------------------------------
 
-    def fit(
-        self,
-        data: Sequence[Labelled],
-        rng: np.random.Generator,
-        *,
-        epochs: float = 1.0,
-        learning_rate: float | None = None,
-    ) -> float:
+    def fit(self, data: Sequence[Labelled], rng: np.random.Generator, *, epochs: float = 1.0) -> float:
         """Regress the returns on ``data`` for ``epochs`` passes; returns the mean loss of the last pass.
 
-        ``learning_rate`` takes the place of the one given at construction.
+        Raises ``ValueError`` without data.
         """
+        if not data:
+            raise ValueError("Q is to be fitted and there is no scored conversation to fit it on; give it some.")
         self._measure(data)
-        optimizer = torch.optim.Adam(self.parameters(), lr=learning_rate or self.learning_rate)
+        heads = [*self.q_heads.parameters(), *self.v_heads.parameters()]
+        groups: list[dict[str, Any]] = [{"params": heads, "lr": self.learning_rate}]
+        known: list[Tensor] | None = None
+        if self.trunk_learning_rate:
+            groups.append({"params": list(self.trunk.parameters()), "lr": self.trunk_learning_rate})
+        else:
+            known = self._states_by_conversation(data)
+        optimizer = torch.optim.Adam(groups)
         steps = max(1, round(epochs * len(data) / self.batch_size))
         losses: list[float] = []
         lengths = [len(one.ids) for one in data]
         while len(losses) < steps:
             for chosen in like_lengths(lengths, self.batch_size, rng):
-                loss = self._loss([data[i] for i in chosen])
+                batch = [data[i] for i in chosen]
+                states = torch.cat([known[i] for i in chosen]) if known else self._states(batch)
+                loss = self._loss(states, batch)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+                for group in groups:
+                    nn.utils.clip_grad_norm_(group["params"], 1.0)
                 optimizer.step()
                 losses.append(loss.item())
                 if len(losses) == steps:
                     break
         return float(np.mean(losses[-max(1, len(data) // self.batch_size) :]))
 
-    def _loss(self, batch: Sequence[Labelled]) -> Tensor:
+    def _loss(self, states: Tensor, batch: Sequence[Labelled]) -> Tensor:
+        """Binary cross-entropy where Q is read plus that of the value everywhere else, each a mean over its places."""
+        targets = self._scaled(torch.from_numpy(np.concatenate([one.returns[one.turns] for one in batch])).float())
+        read = torch.from_numpy(np.concatenate([one.read for one in batch]))
+        losses = []
+        for heads, here in ((self.q_heads, read), (self.v_heads, ~read)):
+            logits = heads(states[here])  # [M, P]
+            losses.append(nn.functional.binary_cross_entropy_with_logits(logits, targets[here].expand_as(logits)))
+        return losses[0] + losses[1]
+
+    def _states(self, batch: Sequence[Labelled]) -> Tensor:
+        """[P, hidden] at all places of the batch, one conversation after another.
+
+        Padding is on the right, which causal attention never sees from the left.
+        """
         rows = torch.from_numpy(np.repeat(np.arange(len(batch)), [len(one.places) for one in batch]))
         columns = torch.from_numpy(np.concatenate([one.places for one in batch]))
-        targets = torch.from_numpy(np.concatenate([one.returns[one.turns] for one in batch])).float()
-        logits = self._logits(batch)[rows, columns]
-        return nn.functional.binary_cross_entropy_with_logits(logits, self._scaled(targets))
-
-    def _logits(self, batch: Sequence[Labelled]) -> Tensor:
-        """[B, T], padding on the right, which causal attention never sees from the left."""
         ids = nn.utils.rnn.pad_sequence([torch.as_tensor(one.ids) for one in batch], batch_first=True)
-        return self.head(self.trunk(input_ids=ids, use_cache=False).last_hidden_state)[..., 0]
+        return self.trunk(input_ids=ids, use_cache=False).last_hidden_state[rows, columns]
+
+    @torch.no_grad()
+    def _states_by_conversation(self, data: Sequence[Labelled]) -> list[Tensor]:
+        """[P, hidden] of each conversation."""
+        out: list[Tensor] = []
+        for i in range(0, len(data), 64):
+            batch = data[i : i + 64]
+            out += self._states(batch).split([len(one.places) for one in batch])
+        return out
 
     def _measure(self, data: Sequence[Labelled]) -> None:
         """Widen the bounds to the returns of ``data``, and note their standard deviation, the unit of advantages.
@@ -140,7 +203,8 @@ class QFunction(nn.Module):
         return (returns - self.bounds[0]) / (self.bounds[1] - self.bounds[0])
 
     def _unscaled(self, logits: Tensor) -> Tensor:
-        return self.bounds[0] + (self.bounds[1] - self.bounds[0]) * logits.sigmoid()
+        """[P] expected returns, the mean over the heads, from their logits [M, P]."""
+        return self.bounds[0] + (self.bounds[1] - self.bounds[0]) * logits.sigmoid().mean(0)
 
     # ---- reading --------------------------------------------------------------------------------------------------
 
@@ -150,20 +214,16 @@ class QFunction(nn.Module):
 
         Pack the responses with the policy's ``tail``, at whose end Q is read.
         """
-        values = self._unscaled(self.head(self.trunk(**packed.inputs, use_cache=False).last_hidden_state)[..., 0])
-        along = values[packed.rows, packed.at]
-        along[packed.last] = values[packed.prompt_rows, packed.reads]
-        return values[packed.prompt_rows, packed.prompt_ends], along
+        states = self.trunk(**packed.inputs, use_cache=False).last_hidden_state
+        along = self._unscaled(self.v_heads(states[packed.rows, packed.at]))
+        along[packed.last] = self._unscaled(self.q_heads(states[packed.prompt_rows, packed.reads]))
+        return self._unscaled(self.v_heads(states[packed.prompt_rows, packed.prompt_ends])), along
 
     @torch.no_grad()
     def at_reads(self, data: Sequence[Labelled]) -> np.ndarray:
         """Q(x, a) of every logged turn of ``data``, one after another."""
-        out = []
-        for i in range(0, len(data), 64):
-            batch = data[i : i + 64]
-            values = self._unscaled(self._logits(batch))
-            out += [values[b, one.reads].numpy() for b, one in enumerate(batch)]
-        return np.concatenate(out)
+        read = [states[one.read] for one, states in zip(data, self._states_by_conversation(data), strict=True)]
+        return self._unscaled(self.q_heads(torch.cat(read))).numpy()
 
     def calibration(self, data: Sequence[Labelled]) -> dict[str, float]:
         """How well Q predicts the returns of conversations it has not learnt from: ``calibration``'s figures."""

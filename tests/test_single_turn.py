@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM
 from agents.chat_model import ChatModel
 from agents.packing import Prompts, like_lengths, pack
 from agents.ppo import PPO, clipped_loss, exact_kl, respond, token_advantages, token_logprobs
-from agents.q_function import Labelled, QFunction, calibration
+from agents.q_function import Heads, Labelled, QFunction, calibration
 from envs.chat_format import train_tokenizer
 from envs.conversation import Conversation
 from envs.simulators.sft import small_config
@@ -157,29 +157,50 @@ def trajectory(model: ChatModel, said: list[str], reward: float) -> Trajectory:
     return Trajectory(0, "", opening, steps, True, "outcome", reward > 0, True)
 
 
-def test_q_learns_which_word_decides_the_outcome(model: ChatModel):
+@pytest.mark.parametrize("trunk_learning_rate", [3e-3, 0.0], ids=["trunk learns", "trunk stays"])
+def test_q_learns_which_word_decides_the_outcome(model: ChatModel, trunk_learning_rate: float):
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    q = QFunction(model, learning_rate=3e-3, batch_size=16)
+    q = QFunction(model, learning_rate=3e-3, trunk_learning_rate=trunk_learning_rate, batch_size=16)
+    before = {name: tensor.clone() for name, tensor in q.trunk.state_dict().items()}
     says = [["yes please" if rng.random() < 0.5 else "no thanks" for _ in range(2)] for _ in range(160)]
     data = [q.label(model, trajectory(model, said, float(said[0] == "yes please"))) for said in says]
-    q.fit(data[:128], rng, epochs=8)
+    q.fit(data[:128], rng, epochs=16)
     figures = q.calibration(data[128:])
     assert figures["auc"] > 0.95
     assert figures["r2"] > 0.5
+    stayed = all(torch.equal(before[name], tensor) for name, tensor in q.trunk.state_dict().items())
+    assert stayed == (trunk_learning_rate == 0.0)
 
 
 def test_q_reads_the_same_values_packed_and_apart(model: ChatModel):
     q = QFunction(model)
-    torch.nn.init.normal_(q.head.weight)
     said = [(70, 1), (80, 81, 1)]
     packed = pack([dialogue(model, 2)], [said], [[model.tail(tokens) for tokens in said]])
     value, along = q.values(packed)
     prompt, user = dialogue(model, 2), model.tokenizer.convert_tokens_to_ids("<|user|>")
     ids = [*prompt.ids[: prompt.ends[1] + 1], 80, 81, 1, user]
-    alone = q._unscaled(q._logits([Labelled(ids, np.array([0]), np.array([0]), np.zeros(1), np.array([0]))]))[0]
-    torch.testing.assert_close(along[2:], alone[[-4, -3, -1]].detach(), atol=1e-5, rtol=0)
-    torch.testing.assert_close(value[1], alone[prompt.ends[1]].detach(), atol=1e-5, rtol=0)
+    end, read = int(prompt.ends[1]), len(ids) - 1
+    places, turns = np.array([end, end + 1, end + 2, read]), np.zeros(4, dtype=np.int64)
+    alone = Labelled(ids, places, turns, np.zeros(1), np.array([read]))
+    states = q._states([alone])
+    v, qs = q._unscaled(q.v_heads(states)).detach(), q._unscaled(q.q_heads(states)).detach()
+    torch.testing.assert_close(along[2:], torch.stack([v[1], v[2], qs[3]]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(value[1], v[0], atol=1e-5, rtol=0)
+    assert q.at_reads([alone])[0] == pytest.approx(qs[3].item(), abs=1e-5)
+
+
+def test_every_head_computes_the_network_it_holds():
+    heads = Heads(hidden_size=3, width=2, members=2)
+    states = torch.randn(5, 3)
+    for m in range(2):
+        inner = (states @ heads.inner[m] + heads.bias[m]).relu()
+        torch.testing.assert_close(heads(states)[m], inner @ heads.outer[m, :, 0] + heads.level[m])
+
+
+def test_q_without_data_says_so(model: ChatModel):
+    with pytest.raises(ValueError, match="no scored conversation"):
+        QFunction(model).fit([], np.random.default_rng(0))
 
 
 def test_q_widens_its_bounds_to_the_returns_it_sees(model: ChatModel):

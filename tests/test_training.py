@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from transformers import LlamaForCausalLM
 
 from envs.act_parser import reframed
-from envs.chat_format import decode, encode_chat
+from envs.chat_format import decode, encode_chat, train_tokenizer
 from envs.language_models import load_transformers
 from envs.sales.catalogue import SELLER_ACTS, Act
 from envs.sales.knowledge import Knowledge
 from envs.sales.language import seller_phrasebook
+from envs.sales.reading import FACTS, doing, standing
 from envs.sales.sellers import attentive
-from envs.simulators.sft import IGNORED
-from envs.simulators.train import FOLDER, own_words
+from envs.simulators.sft import IGNORED, Example, FactHeads, sft, small_config
+from envs.simulators.train import FOLDER, own_words, seller_examples
 
 
 def test_the_seller_learns_its_own_words_and_their_end_and_none_of_the_buyers():
@@ -28,6 +31,40 @@ def test_the_seller_learns_its_own_words_and_their_end_and_none_of_the_buyers():
     assert all(label in (IGNORED, token) for label, token in zip(labels, ids, strict=True))
     assert decode(tokenizer, [learnt]) == ["What do you need the bike for?"]
     assert learnt[-1] == tokenizer.eos_token_id
+
+
+def test_what_was_told_and_what_goes_with_it_are_facts_at_the_turns_ends():
+    _, tokenizer = load_transformers(FOLDER / "sales_seller")
+    known = Knowledge(need="trail", budget="ample", worry="theft", fit="full")
+    told = dict(zip(FACTS, (*standing(known), *doing(known, Act("pitch", "Ridge"))), strict=True))
+    # Ridge is the basic bicycle for trails; an ample budget asks for the premium one.
+    assert (told["need_match"], told["tier_match"], told["worry_match"]) == (1, 2, 0)
+    assert doing(known, Act("reassure", "theft"))[1:] == (0, 0, 1)
+    assert doing(known, Act("reassure", "upkeep"))[1:] == (0, 0, 2)
+    assert doing(Knowledge(), Act("pitch", "Ridge"))[1:] == (0, 0, 0)
+
+    examples = seller_examples(tokenizer, "behaviour", 8, 8, 1, seed=0)
+    agent, user = tokenizer.convert_tokens_to_ids(["<|agent|>", "<|user|>"])
+    imitated = [any(label != IGNORED for label in one.labels) for one in examples]
+    assert imitated == [True] * 8 + [False] * 8 + [True]
+    for one in examples[:16]:
+        assert [one.ids[place] for place in one.places] == [agent, user] * (len(one.places) // 2)
+        assert all(0 <= value < size for values in one.facts[1::2] for value, size in zip(values, FACTS.values(), strict=True))
+
+
+def test_a_trunk_learns_the_facts_and_the_model_keeps_no_heads():
+    torch.manual_seed(0)
+    config = small_config(20, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    model, heads = LlamaForCausalLM(config), FactHeads(16, [2, 3])
+    rng = np.random.default_rng(0)
+    examples = []
+    for first in rng.integers(5, 7, 400):  # the first token decides the one fact; the other is never asked for
+        ids = [int(first), *rng.integers(7, 20, 4).tolist()]
+        examples.append(Example(ids, [IGNORED] * 5, [4], [[int(first) - 5, IGNORED]]))
+    names = set(model.state_dict())
+    sft(model, train_tokenizer(["a b"] * 9, 300), examples[:320], epochs=4, batch_size=8, heads=heads, progress=False)
+    assert heads.accuracy(model, examples[320:])[0] > 0.95
+    assert set(model.state_dict()) == names
 
 
 def test_no_frame_that_is_lent_to_an_act_is_one_of_its_own():

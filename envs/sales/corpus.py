@@ -15,7 +15,7 @@ from envs.conversation import Conversation
 from envs.sales import program
 from envs.sales.catalogue import BUYER_ACTS, SELLER_ACTS, STYLES, Act
 from envs.sales.env import HORIZON, opening_act, profiles_of
-from envs.sales.knowledge import begin, learn
+from envs.sales.knowledge import Knowledge, begin, learn
 from envs.sales.language import buyer_phrasebook, seller_phrasebook
 from envs.sales.program import Mind, Profile
 from envs.sales.sellers import Rule
@@ -28,6 +28,8 @@ IDLE_SHARE = 0.125
 class Exchange:
     """One exchange, as acts and as words."""
 
+    known: Knowledge
+    """What the seller knew before."""
     act: Act
     utterance: str
     line: Line
@@ -72,7 +74,7 @@ def converse(rule: Rule, rng: np.random.Generator, say: Say | None = None) -> Di
         mind = outcome.mind
         price = f"${mind.price:.0f}" if mind.outcome == "bought" else None
         line = Line(outcome.moves, profile.style, price, utterance)
-        exchanges.append(Exchange(act, utterance, line, template_words(line, rng)))
+        exchanges.append(Exchange(known, act, utterance, line, template_words(line, rng)))
         known = learn(known, act, outcome.moves)
     return Dialogue(profile, words, tuple(exchanges), mind.price_share if mind.outcome == "bought" else 0.0)
 

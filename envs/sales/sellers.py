@@ -5,6 +5,8 @@
   to buy too soon, and does something at random a quarter of the time.
 - ``sloppy``: the same without the random quarter.
 - ``attentive``: answers what it heard, and never asks to buy, so it never sells.
+- ``clumsy``: gets as far as having something to answer, and then does the fitting thing or another, by the toss of a
+  coin. Its conversations are for learning to read: in those of the others a wrong answer is rare.
 - ``myopic``: the best possible seller for the buyer's satisfaction with the next exchange alone.
 - ``expert``: asks, pitches, asks what worries, reassures, closes.
 - ``optimum``: acts by dynamic programming on the information state (``envs.sales.planner``).
@@ -109,6 +111,27 @@ def attentive(known: Knowledge, rng: np.random.Generator) -> Act:
     return (Act("small_talk"), Act("ask_budget"), Act("greet"), Act("discount"))[int(rng.integers(4))]
 
 
+def clumsy(known: Knowledge, rng: np.random.Generator) -> Act:
+    """Asks first, and then does the fitting thing or another one of its kind about equally often."""
+    u, pick = rng.random(), rng.integers
+    if rng.random() < 0.1:
+        return SELLER_ACTS[int(pick(len(SELLER_ACTS) - 1))]  # all but goodbye
+    some_pitch = Act("pitch", CATALOGUE[int(pick(len(CATALOGUE)))].name)
+    some_reassurance = Act("reassure", WORRIES[int(pick(len(WORRIES)))])
+    if known.need is None:
+        return Act("ask_need") if u < 0.8 else some_pitch
+    if known.fit != "full":
+        if known.budget is None and u < 0.3:
+            return Act("ask_budget")
+        tier = known.best_tier() if rng.random() < 0.6 else ("basic", "premium")[int(pick(2))]
+        return Act("pitch", known.product(tier)) if u < 0.75 else some_pitch
+    if not known.mind.worried:
+        return (Act("close"), Act("discount"), Act("small_talk"))[int(pick(3))]
+    if known.worry is None:
+        return Act("ask_worry") if u < 0.8 else some_reassurance if u < 0.95 else Act("close")
+    return Act("reassure", known.worry) if u < 0.35 else some_reassurance if u < 0.9 else Act("close")
+
+
 def optimum() -> Rule:
     """The optimal rule, which solves states as it meets them."""
     planner = Planner()
@@ -120,6 +143,7 @@ RULES: dict[str, Callable[[], Rule]] = {
     "behaviour": lambda: behaviour,
     "sloppy": lambda: sloppy,
     "attentive": lambda: attentive,
+    "clumsy": lambda: clumsy,
     "myopic": myopic,
     "expert": lambda: expert,
     "optimum": optimum,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 IGNORED = -100
 """The label of a token that is not learnt from."""
@@ -18,6 +21,59 @@ class Example:
     ids: Sequence[int]
     labels: Sequence[int]
     """As ``ids``, with ``IGNORED`` where the token is read but not learnt."""
+    places: Sequence[int] = ()
+    """[P] where facts are to be known."""
+    facts: Sequence[Sequence[int]] = ()
+    """[P, F] the value of every fact at each of these places, ``IGNORED`` where it is not asked for."""
+
+
+class FactHeads(nn.Module):
+    """Linear heads that tell F facts from a trunk's hidden states: what makes a trunk understand what it reads.
+
+    Args:
+        hidden_size: of the trunk.
+        sizes: [F] how many values each fact has.
+    """
+
+    def __init__(self, hidden_size: int, sizes: Sequence[int]):
+        super().__init__()
+        self.sizes = list(sizes)
+        self.linear = nn.Linear(hidden_size, sum(sizes))
+
+    def loss(self, states: Tensor, facts: Tensor) -> Tensor:
+        """Cross-entropy of the facts [P, F] at hidden states [P, hidden], in nats, summed over facts."""
+        logits = self.linear(states).split(self.sizes, dim=1)
+        return torch.stack([_mean_cross_entropy(x, facts[:, f]) for f, x in enumerate(logits)]).sum()
+
+    @torch.no_grad()
+    def accuracy(self, model: Any, examples: Sequence[Example]) -> Tensor:
+        """[F] share of the facts of ``examples`` that are told right from the trunk of ``model``."""
+        right, asked = torch.zeros(len(self.sizes)), torch.zeros(len(self.sizes))
+        for i in range(0, len(examples), 64):
+            batch = collate([{**asdict(one), "input_ids": one.ids} for one in examples[i : i + 64]])
+            states = model.base_model(input_ids=batch["input_ids"], use_cache=False).last_hidden_state
+            logits = self.linear(states.flatten(0, 1)[batch["places"]]).split(self.sizes, dim=1)
+            told = torch.stack([x.argmax(1) for x in logits], dim=1)
+            right += ((told == batch["facts"]) & (batch["facts"] != IGNORED)).sum(0)
+            asked += (batch["facts"] != IGNORED).sum(0)
+        return right / asked
+
+
+def _mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Over the labels that are not ``IGNORED``; 0 if all are."""
+    total = nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+    return total / (labels != IGNORED).sum().clamp(min=1)
+
+
+def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    """Rows of ``Example`` fields as one batch, padded on the right: ids and labels [B, T], places [P] in the flattened
+    batch [B · T] and their facts [P, F]."""
+    pad = nn.utils.rnn.pad_sequence
+    ids = pad([torch.tensor(row["input_ids"]) for row in rows], batch_first=True)
+    labels = pad([torch.tensor(row["labels"]) for row in rows], batch_first=True, padding_value=IGNORED)
+    places = [b * ids.shape[1] + place for b, row in enumerate(rows) for place in row["places"]]
+    facts = [values for row in rows for values in row["facts"]]
+    return {"input_ids": ids, "labels": labels, "places": torch.tensor(places), "facts": torch.tensor(facts)}
 
 
 def small_config(vocab_size: int, **changes: Any) -> Any:
@@ -56,13 +112,16 @@ def sft(
     schedule: str = "cosine",
     seed: int = 0,
     progress: bool = True,
+    heads: FactHeads | None = None,
+    facts_coef: float = 0.3,
 ) -> float:
-    """Train ``model`` in place; returns the mean training loss (nats per learnt token) of the last tenth of the steps.
+    """Train ``model`` in place; returns the mean training loss of the last tenth of the steps (nats per learnt token,
+    and ``facts_coef`` times that of the facts).
 
     AdamW, ``schedule`` of the learning rate (as ``transformers`` names it) with 2% warm-up, sequences of like length
-    batched together.
+    batched together. With ``heads`` the trunk also learns the facts of the examples; the heads are trained along and
+    are no part of the model afterwards.
     """
-    import torch
     from datasets import Dataset
     from transformers import PrinterCallback
     from trl import SFTConfig, SFTTrainer
@@ -71,12 +130,20 @@ def sft(
         # SFTTrainer's own adds entropy and accuracy of every token to the log, and works out the logits of tokens that
         # are only read: together more than half of a small model's step.
         def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> torch.Tensor:
-            states = model.base_model(input_ids=inputs["input_ids"], use_cache=False).last_hidden_state[:, :-1]
+            states = model.base_model(input_ids=inputs["input_ids"], use_cache=False).last_hidden_state  # [B, T, hidden]
             labels = inputs["labels"][:, 1:]  # [B, T - 1]; padding is on the right, where causal attention never looks
             learnt = labels != IGNORED
-            return torch.nn.functional.cross_entropy(model.get_output_embeddings()(states[learnt]), labels[learnt])
+            loss = _mean_cross_entropy(model.get_output_embeddings()(states[:, :-1][learnt]), labels[learnt])
+            if heads is None or not len(inputs["places"]):
+                return loss
+            return loss + facts_coef * heads.loss(states.flatten(0, 1)[inputs["places"]], inputs["facts"])
 
-    columns = {"input_ids": [list(e.ids) for e in examples], "labels": [list(e.labels) for e in examples]}
+    columns = {
+        "input_ids": [list(e.ids) for e in examples],
+        "labels": [list(e.labels) for e in examples],
+        "places": [list(e.places) for e in examples],
+        "facts": [[list(values) for values in e.facts] for e in examples],
+    }
     data = Dataset.from_dict(columns)
     with tempfile.TemporaryDirectory() as folder:
         config = SFTConfig(
@@ -101,11 +168,17 @@ def sft(
             dataset_kwargs={"skip_prepare_dataset": True},
             remove_unused_columns=False,
         )
-        trainer = _Trainer(model=model, args=config, train_dataset=data, processing_class=tokenizer)
+        if heads is not None:
+            model.add_module("fact_heads", heads)  # so that the trainer's optimizer has their weights
+        trainer = _Trainer(
+            model=model, args=config, train_dataset=data, processing_class=tokenizer, data_collator=collate
+        )
         if not progress:
             trainer.remove_callback(PrinterCallback)
         trainer.train()
         losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    if heads is not None:
+        del model.fact_heads
     model.eval()
     tail = losses[-max(1, len(losses) // 10) :]
     return sum(tail) / len(tail)

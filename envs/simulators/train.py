@@ -21,18 +21,18 @@ from typing import Any
 
 import numpy as np
 
-from envs.simulators.sft import IGNORED, Example, sft, small_config
+from envs.simulators.sft import IGNORED, Example, FactHeads, sft, small_config
 
 FOLDER = Path(__file__).parent
 VOCAB_SIZE = 2048
 VOICE_LINES = 180_000
 SELLER_PHASES = (
-    ("attentive", 16_000, 6_000, "constant_with_warmup"),
-    ("sloppy", 12_000, 1_000, "constant_with_warmup"),
-    ("behaviour", 40_000, 1_000, "cosine"),
+    ("attentive", 16_000, 8_000, 6_000, "constant_with_warmup"),
+    ("sloppy", 12_000, 8_000, 1_000, "constant_with_warmup"),
+    ("behaviour", 40_000, 12_000, 1_000, "cosine"),
 )
-"""Whose conversations the starting seller learns from, how many, how many rows of annotated utterances beside them, and
-the schedule of the learning rate."""
+"""Whose conversations the starting seller learns from and how many, how many of the clumsy seller's it reads and how
+many rows of annotated utterances it gets beside them, and the schedule of the learning rate."""
 SIZE = {"hidden_size": 64, "num_hidden_layers": 3, "intermediate_size": 192}
 """Small, because a learner's run passes over each conversation some thirty times and hears the voice in all."""
 
@@ -62,23 +62,59 @@ def build_tokenizer(keep_system: bool, seed: int = 0) -> Any:
     return train_tokenizer(texts, VOCAB_SIZE, keep_system=keep_system)
 
 
-def seller_examples(tokenizer: Any, rule: str, n: int, annotated: int, seed: int) -> list[Example]:
-    """``n`` conversations of a scripted seller with habits, and ``annotated`` runs of annotated utterances.
+def seller_examples(tokenizer: Any, rule: str, n: int, read: int, annotated: int, seed: int) -> list[Example]:
+    """``n`` conversations of a scripted seller with habits, ``read`` of the clumsy one, ``annotated`` runs of annotated
+    utterances.
 
     Only the seller's own words are learnt, and the annotations: what the buyer says is read, and predicting its many
     wordings would take up most of a small model. The annotations ground the words before the conversations need them:
     after an utterance stands the system marker and what the utterance does, with the names of the bicycles that a need
     is served by. The marker never occurs in a conversation, so annotations are never said.
-    """
-    from envs.chat_format import encode_chat
 
+    All conversations carry the facts of ``envs.sales.reading``. The clumsy seller's are for these alone: none of its
+    words is learnt.
+    """
     rng = np.random.default_rng((seed, n))
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        parts = [(rule, size, int(rng.integers(2**63))) for size in [n // 8] * 7 + [n - 7 * (n // 8)]]
-        chats = [chat for part in pool.starmap(_conversations, parts) for chat in part]
-    rows = [encode_chat(tokenizer, chat, add_generation_prompt=False) for chat in chats]
-    rows += [_annotated(tokenizer, rng) for _ in range(annotated)]
-    return [Example(ids, own_words(tokenizer, ids)) for ids in rows]
+        parts = [(name, many // 8, int(rng.integers(2**63))) for name, many in ((rule, n), ("clumsy", read))
+                 for _ in range(8)]  # fmt: skip
+        dialogues = pool.starmap(_dialogues, parts)
+    examples = [
+        _example(tokenizer, dialogue, imitated=name == rule)
+        for (name, *_), part in zip(parts, dialogues, strict=True)
+        for dialogue in part
+    ]
+    for _ in range(annotated):
+        ids = _annotated(tokenizer, rng)
+        examples.append(Example(ids, own_words(tokenizer, ids)))
+    return examples
+
+
+def _dialogues(rule: str, n: int, seed: int) -> list[Any]:
+    from envs.sales.corpus import converse
+    from envs.sales.sellers import RULES, in_habit
+
+    rng, decide = np.random.default_rng(seed), RULES[rule]()
+    return [converse(decide, rng, in_habit) for _ in range(n)]
+
+
+def _example(tokenizer: Any, dialogue: Any, imitated: bool) -> Example:
+    """A conversation and its facts: how things stand where the seller is given the turn, and what it has done besides
+    where the buyer is given it."""
+    from envs.chat_format import AGENT, USER, encode_chat
+    from envs.sales.reading import DOING, doing, standing
+
+    ids = encode_chat(tokenizer, dialogue.conversation.messages("agent"), add_generation_prompt=False)
+    agent, user = tokenizer.convert_tokens_to_ids([AGENT, USER])
+    before = [i for i, token in enumerate(ids) if token == agent]
+    after = [i for i, token in enumerate(ids) if token == user][1:]  # the first is the opening's
+    places: list[int] = []
+    facts: list[tuple[int, ...]] = []
+    for i, j, exchange in zip(before, after, dialogue.exchanges, strict=True):
+        stands = standing(exchange.known)
+        places += [i, j]
+        facts += [(*stands, *[IGNORED] * len(DOING)), (*stands, *doing(exchange.known, exchange.act))]
+    return Example(ids, own_words(tokenizer, ids) if imitated else [IGNORED] * len(ids), places, facts)
 
 
 def own_words(tokenizer: Any, ids: Sequence[int]) -> list[int]:
@@ -92,14 +128,6 @@ def own_words(tokenizer: Any, ids: Sequence[int]) -> list[int]:
             speaker = token
         labels.append(IGNORED if speaker == user or token == speaker else token)
     return labels
-
-
-def _conversations(rule: str, n: int, seed: int) -> list[Any]:
-    from envs.sales.corpus import converse
-    from envs.sales.sellers import RULES, in_habit
-
-    rng, decide = np.random.default_rng(seed), RULES[rule]()
-    return [converse(decide, rng, in_habit).conversation.messages("agent") for _ in range(n)]
 
 
 def _annotated(tokenizer: Any, rng: np.random.Generator) -> list[int]:
@@ -176,15 +204,25 @@ def train_seller(options: argparse.Namespace, target: Path) -> None:
     need that was told) come last in learning, and hardly at all from conversations in which they are rare. Then on the
     behaviour seller without its noise, and on the behaviour seller, until the model sells as that one does. No better
     seller is ever shown to it: the attentive one never sells.
+
+    All the while it learns to read: linear heads, thrown away afterwards, tell from its hidden states what is known and
+    whether what was just said goes with it. A model that learnt only to talk has that nowhere in its states, and a
+    critic on them is blind to it. Nothing of what will come, or of what would be wise, is among these facts.
     """
+    from envs.sales.reading import FACTS
+
     tokenizer = build_tokenizer(keep_system=False)
     model = _new_model(tokenizer, options.seed, **SIZE)
-    for rule, dialogues, annotated, schedule in SELLER_PHASES:
-        sizes = (round(dialogues * options.scale), round(annotated * options.scale))
+    heads = FactHeads(model.config.hidden_size, list(FACTS.values()))
+    for rule, *counts, schedule in SELLER_PHASES:
+        sizes = [round(count * options.scale) for count in counts]
         examples = seller_examples(tokenizer, rule, *sizes, options.seed)
         fit = {"epochs": 1.0, "batch_size": 16, "learning_rate": 3e-3, "schedule": schedule, "seed": options.seed}
-        _report(f"seller, {rule}", sft(model, tokenizer, examples, **fit), examples)
+        _report(f"seller, {rule}", sft(model, tokenizer, examples, heads=heads, **fit), examples)
         save(model, tokenizer, target)
+    fresh = seller_examples(tokenizer, "clumsy", round(1000 * options.scale), 0, 0, options.seed + 1)
+    for fact, share in zip(FACTS, heads.accuracy(model, fresh).tolist(), strict=True):
+        print(f"seller, told from its states in conversations it has not met: {fact} {share:.3f}", flush=True)
 
 
 def _new_model(tokenizer: Any, seed: int, **size: Any) -> Any:
