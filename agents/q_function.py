@@ -6,11 +6,12 @@ unfinished utterance. (The marker of the user's turn adds nothing to (x, a), but
 predict users works out how this one will react.) The targets are the returns that followed (arXiv 2511.21638, Obs. 2),
 for all turns of a conversation in one causal pass. Nothing is bootstrapped.
 
-The heads are a few small networks on the trunk's hidden states, fitted alike from different beginnings; Q is their mean,
-which errs less than any of them. The trunk may be kept as it is (``trunk_learning_rate=0``): then every conversation
-passes through it once per fit, forward only, and the heads can pass over it as often as needed. That serves best where
-the trunk has learnt to understand conversations, as the small models that ship have. Elsewhere it must learn along.
-(The paper says nothing about the critic's form.)
+The heads are a few small networks on the trunk's hidden states, fitted alike from different beginnings; Q is their
+mean, which errs less than any of them. The value has heads of its own: shared ones see less of what an utterance
+changes, since most places are not ends of utterances. The trunk may be kept as it is (``trunk_learning_rate=0``): then
+every conversation passes through it once per fit, forward only, and the heads can pass over it as often as needed. That
+serves best where the trunk has learnt to understand conversations, as the small models that ship have. Elsewhere it
+must learn along. (The paper says nothing about the critic's form.)
 
 Returns are scaled to [0, 1] by the range seen so far and fitted with binary cross-entropy, which is proper for a mean
 in [0, 1] and better conditioned than squared error for rare successes. (The paper says "regression" and no more.)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
+import yaml
 from transformers import LlamaForCausalLM
 
 from envs.act_parser import reframed
@@ -14,8 +17,11 @@ from envs.sales.knowledge import Knowledge
 from envs.sales.language import seller_phrasebook
 from envs.sales.reading import FACTS, doing, standing
 from envs.sales.sellers import attentive
+from envs.simulators.gate import LEARNERS
 from envs.simulators.sft import IGNORED, Example, FactHeads, sft, small_config
 from envs.simulators.train import FOLDER, own_words, seller_examples
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_the_seller_learns_its_own_words_and_their_end_and_none_of_the_buyers():
@@ -49,7 +55,9 @@ def test_what_was_told_and_what_goes_with_it_are_facts_at_the_turns_ends():
     assert imitated == [True] * 8 + [False] * 8 + [True]
     for one in examples[:16]:
         assert [one.ids[place] for place in one.places] == [agent, user] * (len(one.places) // 2)
-        assert all(0 <= value < size for values in one.facts[1::2] for value, size in zip(values, FACTS.values(), strict=True))
+        assert all(
+            0 <= value < size for values in one.facts[1::2] for value, size in zip(values, FACTS.values(), strict=True)
+        )
 
 
 def test_a_trunk_learns_the_facts_and_the_model_keeps_no_heads():
@@ -65,6 +73,14 @@ def test_a_trunk_learns_the_facts_and_the_model_keeps_no_heads():
     sft(model, train_tokenizer(["a b"] * 9, 300), examples[:320], epochs=4, batch_size=8, heads=heads, progress=False)
     assert heads.accuracy(model, examples[320:])[0] > 0.95
     assert set(model.state_dict()) == names
+
+
+def test_the_start_is_judged_at_the_temperature_that_every_learner_samples_at():
+    learners = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "conf" / "agent").glob("*.yaml")}
+    sampling = {name: values["temperature"] for name, values in learners.items() if "temperature" in values}
+    of_learners = {name: t for name, t in sampling.items() if name not in ("start_warm", "start_cool")}
+    assert {"iterppo", "imitation", "start"} <= of_learners.keys()
+    assert set(of_learners.values()) == {LEARNERS}
 
 
 def test_no_frame_that_is_lent_to_an_act_is_one_of_its_own():

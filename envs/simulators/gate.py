@@ -28,7 +28,7 @@ from envs.users import UserSimulator
 SCENARIOS = 2000
 WORDING, REWARD, START = 0.98, 0.03, 0.9
 """Least share of faithful lines, greatest difference of mean rewards, least share of the behaviour seller's reward."""
-LEARNERS = 0.5
+LEARNERS = 0.7
 """The temperature that learners sample at: ``temperature`` of the agents' YAML files."""
 
 Speak = Callable[[Sequence[Conversation], Sequence[np.random.Generator]], list[str]]
@@ -96,8 +96,8 @@ def seller_figures(folder: Path, scenarios: int = SCENARIOS) -> list[Figure]:
     figures = []
     for name, temperature in (
         ("temperature 1", 1.0),
-        ("temperature 0.7", 0.7),
         (f"temperature {LEARNERS}", LEARNERS),
+        ("temperature 0.35", 0.35),
         ("greedy", 0.0),
     ):
         model = TransformersModel(folder, temperature=temperature, max_new_tokens=32)
@@ -143,7 +143,9 @@ _VOICE = (
 )
 _SELLER = (
     "The start of every learner in Parley's sales world: a seller that imitates a sloppy scripted one. It knows the "
-    "shop's twelve bicycles and speaks one short sentence at a time."
+    "shop's twelve bicycles and speaks one short sentence at a time. Besides imitating, its trunk has learnt to read: "
+    "linear heads, since thrown away, told from its states what the buyer had said and whether what the seller just "
+    "did goes with it. No return had a part in its making, and no better seller than the one it imitates."
 )
 _CARD = """---
 license: apache-2.0

