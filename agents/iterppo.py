@@ -42,6 +42,8 @@ from envs.trajectory import Trajectory, Utterance, read_jsonl, write_jsonl
 
 ODD_SAMPLE = 96
 """Conversations of a batch on which the share of odd language is measured."""
+NEW_TRUNK = 1e-3
+"""The learning rate of Q's trunk where the start is made from the logged data."""
 
 
 class IterPPO(Agent):
@@ -52,7 +54,8 @@ class IterPPO(Agent):
         solver: the single-turn solver.
         temperature, max_new_tokens: of sampling, in practice and in evaluation.
         gamma: discount per exchange.
-        q_learning_rate, q_trunk_learning_rate, q_batch_size, q_width, q_members: of Q (``QFunction``).
+        q_learning_rate, q_trunk_learning_rate, q_batch_size, q_width, q_members: of Q (``QFunction``). The trunk's
+            rate None: 0 if ``start`` is given, ``NEW_TRUNK`` if it is made here, from too little to understand much.
         q_epochs: passes over the window per iteration.
         window: how many of the latest batches Q is fitted on.
         warm_start: passes over the logged data before the first iteration; 0 leaves it out.
@@ -71,7 +74,7 @@ class IterPPO(Agent):
         max_new_tokens: int = 32,
         gamma: float = 1.0,
         q_learning_rate: float = 1e-3,
-        q_trunk_learning_rate: float = 1e-3,
+        q_trunk_learning_rate: float | None = None,
         q_batch_size: int = 8,
         q_width: int = 64,
         q_members: int = 4,
@@ -85,9 +88,12 @@ class IterPPO(Agent):
         self.warm_start = warm_start
         self._source = start
         self._speaking: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
+        trunk_rate = q_trunk_learning_rate
+        if trunk_rate is None:
+            trunk_rate = NEW_TRUNK if start is None else 0.0
         self._fitting: dict[str, Any] = {
             "learning_rate": q_learning_rate,
-            "trunk_learning_rate": q_trunk_learning_rate,
+            "trunk_learning_rate": trunk_rate,
             "batch_size": q_batch_size,
             "width": q_width,
             "members": q_members,

@@ -48,12 +48,7 @@ class Talk:
 def rollouts(talk: Talk, repeats: int, slow: bool) -> dict[str, float]:
     """Conversations per CPU second of ``rollout`` through an environment, of the bare models with the cache kept, and
     (if ``slow``) of a loop around ``model.generate`` that resends the history; and their ratios."""
-    tokenizer = _tokenizer(talk.vocabulary)
-    agent, user = (
-        ChatModel(_talker(tokenizer, mean, talk, seed), tokenizer, max_new_tokens=talk.max_new_tokens)
-        for seed, mean in enumerate((talk.agent_tokens, talk.user_tokens))
-    )
-    env = _TalkEnv(_ModelUser(user), max_exchanges=talk.exchanges)
+    agent, user, env = _parties(talk)
     speaker, seeds = _Speaker(agent), range(talk.conversations)
     ways: dict[str, Callable[[], object]] = {
         "rollout": lambda: rollout(speaker, env, seeds),
@@ -73,6 +68,16 @@ def rollouts(talk: Talk, repeats: int, slow: bool) -> dict[str, float]:
         "agent_tokens_per_utterance": statistics.mean(said),
         "user_tokens_per_reply": sum(t.user_tokens for t in trajectories) / len(said),
     }
+
+
+def _parties(talk: Talk) -> tuple[ChatModel, ChatModel, ConversationEnv]:
+    """An agent and a user, both random models, and the environment in which the agent meets that user."""
+    tokenizer = _tokenizer(talk.vocabulary)
+    agent, user = (
+        ChatModel(_talker(tokenizer, mean, talk, seed), tokenizer, max_new_tokens=talk.max_new_tokens)
+        for seed, mean in enumerate((talk.agent_tokens, talk.user_tokens))
+    )
+    return agent, user, _TalkEnv(_ModelUser(user), max_exchanges=talk.exchanges)
 
 
 def _times(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
@@ -219,12 +224,7 @@ def _generate_loop(agent: ChatModel, user: ChatModel, talk: Talk) -> None:
 def q_fit(talk: Talk, repeats: int) -> dict[str, float]:
     """Conversations per CPU second of one pass of ``QFunction.fit`` over whole conversations, and of the same fit with
     a row for every turn (what was said up to there), both with as many optimizer steps; and their ratio."""
-    tokenizer = _tokenizer(talk.vocabulary)
-    agent, user = (
-        ChatModel(_talker(tokenizer, mean, talk, seed), tokenizer, max_new_tokens=talk.max_new_tokens)
-        for seed, mean in enumerate((talk.agent_tokens, talk.user_tokens))
-    )
-    env = _TalkEnv(_ModelUser(user), max_exchanges=talk.exchanges)
+    agent, _, env = _parties(talk)
     trajectories = rollout(_Speaker(agent), env, range(talk.conversations))
     whole = [QFunction(agent).label(agent, trajectory) for trajectory in trajectories]
     rows = [row for one in whole for row in _row_per_turn(one)]

@@ -491,11 +491,11 @@ def train(
     positives: Sequence[Example],
     negatives: Sequence[Example],
     schedule: Schedule,
-    reframed: Sequence[Example] = (),
+    lent: Sequence[Example] = (),
 ) -> ActParser:
     """A parser for the acts of ``positives`` that finds nothing in the ``negatives``. Needs torch; takes a minute.
 
-    ``reframed`` utterances are learnt from beside the positives, and teach no word or rule.
+    ``lent`` utterances (see ``reframed``) are learnt from beside the positives, and teach no word or rule.
     """
     lexicon = Lexicon.of(book.keyed, book.details)
     asides = asides_of(lexicon.read(example.text) for example in positives)
@@ -511,7 +511,7 @@ def train(
         (reading, labels.index(kind), example)
         for reading, kind, example in zip(readings, kinds, positives, strict=True)
     ]
-    for example in reframed:
+    for example in lent:
         kind = example.act.kind if example.act.kind in rules.pooled else _label(example.act)
         cases.append((lexicon.read(example.text), labels.index(kind), example))
     for number, example in enumerate(negatives):

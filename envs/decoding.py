@@ -227,10 +227,9 @@ class Decoder:
             left = live - int(finished[:live].sum())
             if t + 1 == max_new_tokens or not left:
                 break
-            if self._rows.compacts and left <= _COMPACT_BELOW * live:
-                here = np.flatnonzero(finished[:left])
-                there = left + np.flatnonzero(~finished[left:live])
-                self._rows.swap(here, there)
+            here = np.flatnonzero(finished[:left])
+            there = left + np.flatnonzero(~finished[left:live])
+            if left <= _COMPACT_BELOW * live and self._rows.swap(here, there):
                 chosen[here] = chosen[there]
                 prompt_of[here], prompt_of[there] = prompt_of[there], prompt_of[here]
                 finished[here], finished[there] = False, True
@@ -336,8 +335,6 @@ def _below(target: Tensor, total: Tensor) -> Tensor:
 class _Rows(Protocol):
     """The keys and values of a batch of rows, and how they grow. Slots are numbered from 0."""
 
-    compacts: bool
-    """Whether finished rows can be put aside."""
     keeps: bool
     """Whether what the slots hold can be continued by a later ``generate``."""
     logits: Tensor
@@ -355,8 +352,11 @@ class _Rows(Protocol):
     def step(self, tokens: np.ndarray) -> None:
         """Append one token to each of the first ``len(tokens)`` slots."""
 
-    def swap(self, here: np.ndarray, there: np.ndarray) -> None:
-        """Exchange the slots ``here`` with the slots ``there``."""
+    def swap(self, here: np.ndarray, there: np.ndarray) -> bool:
+        """Exchange the slots ``here`` with the slots ``there``, so that ``step`` can leave out the last ones.
+
+        False, and nothing is changed, where every ``step`` takes all slots anyway.
+        """
 
 
 @dataclass(frozen=True)
@@ -378,7 +378,6 @@ class _LlamaRows:
     what lies behind a row's length is never attended and is overwritten in time.
     """
 
-    compacts = True
     keeps = True
 
     def __init__(self, model: PreTrainedModel):
@@ -467,12 +466,13 @@ class _LlamaRows:
         if old.dim() > 1:
             self._kv[:, :, : had[0], :, : had[1]] = old
 
-    def swap(self, here: np.ndarray, there: np.ndarray) -> None:
+    def swap(self, here: np.ndarray, there: np.ndarray) -> bool:
         used = int(self._length.max())
         a, b = np.concatenate((here, there)), np.concatenate((there, here))
         to, of = torch.from_numpy(a).to(self._kv.device), torch.from_numpy(b).to(self._kv.device)
         self._kv[:, :, to, :, :used] = self._kv[:, :, of, :, :used]
         self._length[a] = self._length[b]
+        return True
 
     # ---- the forward pass -----------------------------------------------------------------------------------------
 
@@ -581,8 +581,6 @@ class _AnyRows:
     are computed afresh in every ``generate``.
     """
 
-    compacts = False
-
     def __init__(self, model: PreTrainedModel):
         self._model = model
         self.clear()
@@ -648,5 +646,5 @@ class _AnyRows:
         logits = out.logits[:, -1].float()
         self.logits = F.pad(logits, (0, -logits.shape[1] % _BLOCK), value=-torch.inf)
 
-    def swap(self, here: np.ndarray, there: np.ndarray) -> None:
-        raise NotImplementedError("These rows are never put aside (compacts is False).")
+    def swap(self, here: np.ndarray, there: np.ndarray) -> bool:
+        return False

@@ -205,7 +205,7 @@ class Phrasebook:
         self, act: Act, frame: str, rng: np.random.Generator, *, values: Mapping[str, str] | None = None
     ) -> str | None:
         """One utterance of ``act`` by a pattern of another act, or None if that needs lists which this act has not."""
-        parts = self._resolved(_Reader(self.source).pattern(frame), act)
+        parts = self._resolved(_Reader(self.source).parsed(frame), act)
         if any(part.name not in (values or {}) for part in _references(parts)):
             return None
         return _raised(self._body((parts,), iter(rng.random(_MOST_CHOICES).tolist()), values))
@@ -418,7 +418,7 @@ class _Reader:
         elif self._open.startswith("style "):
             self._read_wrapper(line)
         else:
-            self._parsed(line)
+            self.parsed(line)
             self._sections.setdefault(self._open, []).append(line)
 
     def split_sections(self) -> dict[str, tuple[Pattern, ...]]:
@@ -429,14 +429,14 @@ class _Reader:
                 twice = next(line for line in lines if lines.count(line) > 1)
                 raise ValueError(f"{self.source}: {twice!r} stands twice in [{name}]; expected it once: delete one")
             spared = _held_out(name, lines)
-            sections[name] = tuple(Pattern(line, self._parsed(line), line in spared) for line in lines)
+            sections[name] = tuple(Pattern(line, self.parsed(line), line in spared) for line in lines)
         return sections
 
     def _read_list(self, line: str) -> None:
         match = re.fullmatch(r"@([a-z_]+(?:\.\w+)?)\s*=\s*(.*)", line)
         if match is None:
             raise self._error(line, "a list such as '@name = one | two'")
-        (choice,) = self._parsed(f"({match[2]})")
+        (choice,) = self.parsed(f"({match[2]})")
         assert isinstance(choice, Choice)
         self.lists[match[1]] = (*self.lists.get(match[1], ()), *choice.options)
 
@@ -447,11 +447,7 @@ class _Reader:
         before, after = line.split("{}")
         self.styles[name] = (*self.styles.get(name, ()), Wrapper(before, after, frozenset(kinds)))
 
-    def pattern(self, line: str) -> Sequence:
-        """A line as parts, outside any section."""
-        return self._parsed(line)
-
-    def _parsed(self, line: str) -> Sequence:
+    def parsed(self, line: str) -> Sequence:
         """A line as parts. A word may not touch a bracket: what a pattern says is told apart by whole words."""
         if re.search(r"[\w'][({]|[)}][\w'({]|[-:\"]", line):
             raise self._error(line, "blanks around ( ) and { }, and no hyphen, colon or quotation mark")

@@ -300,6 +300,24 @@ def test_a_saved_policy_says_the_same_again(policy, tmp_path):
     assert not list(tmp_path.glob("*.bin")) and list(tmp_path.glob("*.safetensors"))
 
 
+def test_a_tail_is_what_stands_between_an_utterance_and_the_users_next_words(policy):
+    asked = Conversation().then("user", "hello there")
+    whole = asked.then("agent", "what is it").then("user", "maybe")
+    ids = encode_chat(policy.tokenizer, whole.messages("agent"), add_generation_prompt=False)
+    prompt = policy.prompt_ids(asked)
+    said = policy.trajectory_tokens(_told(asked, "what is it"))
+    utterance = said.ids[len(prompt) : said.turn_ends[0] + 1]
+    rest = ids[len(prompt) + len(utterance) :]
+    tail = list(policy.tail(utterance))
+    assert rest[: len(tail)] == tail
+    assert decode(policy.tokenizer, [rest[len(tail) :]])[0].strip().startswith("maybe")
+    assert list(policy.tail(utterance[:-1])) == [utterance[-1], *tail]
+
+
+def _told(asked, text):
+    return Trajectory(0, "", asked.turns, (Step(Utterance(text), None, 0.0),), True, "outcome", False, True)
+
+
 def test_a_template_that_trims_trims_the_utterance_too():
     policy = _foreign_policy(CHATML.replace("m['content']", "m['content'] | trim"))
     policy.max_new_tokens = 3
