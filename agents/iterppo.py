@@ -106,12 +106,12 @@ class IterPPO(Agent):
 
     def _begin_with(self, policy: ChatModel) -> None:
         self.policy, self.start = policy, policy.clone()
-        self.q = QFunction(policy, **self._fitting)
 
     def prepare(self, practice: Practice) -> None:
-        """Make the start if none was given, and fit Q to the logged data."""
+        """Make the start if none was given, begin Q there, and fit it to the logged data."""
         if self._source is None:
             self._begin_with(starting_policy(None, practice, **self._speaking))
+        self.q = QFunction(self.policy, practice.rng, **self._fitting)
         if self.warm_start and practice.budget.logged:
             data = self._labelled(practice.logged())
             self.q.fit(data, practice.rng, epochs=self.warm_start)
@@ -173,6 +173,7 @@ class IterPPO(Agent):
     def restore(self, folder: Path) -> None:
         self._begin_with(ChatModel.load(folder / "start", **self._speaking))
         self.policy = ChatModel.load(folder / "policy", **self._speaking)
+        self.q = QFunction(self.start, np.random.default_rng(0), **self._fitting)  # its weights are read
         self.q.restore(folder)
         self._odd_below = json.loads((folder / "odd_below.json").read_text())
         self._batches = [list(read_jsonl(path)) for path in sorted(folder.glob("window*.jsonl"))]

@@ -64,14 +64,19 @@ class Heads(nn.Module):
         hidden_size: of the trunk.
         width: of the hidden layer.
         members: M.
+        generator: draws the weights.
     """
 
-    def __init__(self, hidden_size: int, width: int, members: int):
+    def __init__(self, hidden_size: int, width: int, members: int, generator: torch.Generator):
         super().__init__()
-        scale = hidden_size**-0.5
-        self.inner = nn.Parameter(torch.empty(members, hidden_size, width).uniform_(-scale, scale))
+
+        def drawn(*shape: int) -> nn.Parameter:
+            scale = shape[1] ** -0.5
+            return nn.Parameter(torch.empty(shape).uniform_(-scale, scale, generator=generator))
+
+        self.inner = drawn(members, hidden_size, width)
         self.bias = nn.Parameter(torch.zeros(members, 1, width))
-        self.outer = nn.Parameter(torch.empty(members, width, 1).uniform_(-(width**-0.5), width**-0.5))
+        self.outer = drawn(members, width, 1)
         self.level = nn.Parameter(torch.zeros(members, 1))
 
     def forward(self, states: Tensor) -> Tensor:
@@ -84,6 +89,7 @@ class QFunction(nn.Module):
 
     Args:
         policy: whose trunk is copied to start from, and whose tokenizer is used.
+        rng: draws the weights that the heads begin with.
         learning_rate: of the heads; Adam, a fresh optimizer per fit.
         trunk_learning_rate: of the trunk; at 0 it stays as it is.
         batch_size: conversations per minibatch.
@@ -94,6 +100,7 @@ class QFunction(nn.Module):
     def __init__(
         self,
         policy: ChatModel,
+        rng: np.random.Generator,
         *,
         learning_rate: float = 1e-3,
         trunk_learning_rate: float = 1e-3,
@@ -105,7 +112,8 @@ class QFunction(nn.Module):
         super().__init__()
         self.trunk = copy.deepcopy(policy.model.base_model)
         hidden = policy.model.config.hidden_size
-        self.q_heads, self.v_heads = Heads(hidden, width, members), Heads(hidden, width, members)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        self.q_heads, self.v_heads = (Heads(hidden, width, members, generator) for _ in range(2))
         self.learning_rate, self.trunk_learning_rate = learning_rate, trunk_learning_rate
         self.batch_size, self.gamma = batch_size, gamma
         self.trunk.requires_grad_(trunk_learning_rate > 0)

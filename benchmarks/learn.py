@@ -1,4 +1,4 @@
-"""One iteration of learning, reproducible by itself: a resumed run repeats it exactly."""
+"""Preparing and one iteration of learning, each reproducible by itself: a resumed run repeats it exactly."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ import numpy as np
 from agents.agent import Agent, Metrics
 from agents.practice import Practice
 from benchmarks.progress import RunError
+
+
+def prepare(agent: Agent, practice: Practice) -> None:
+    """What an agent does before its first conversation."""
+    seed_libraries(practice.seed, 0)
+    agent.prepare(practice)
 
 
 def improve(agent: Agent, practice: Practice) -> Metrics:

@@ -15,7 +15,7 @@ from agents.agent import Metrics
 from benchmarks.build import Experiment
 from benchmarks.checkpoint import RunFolder
 from benchmarks.evaluate import evaluate, examine
-from benchmarks.learn import improve, use_threads
+from benchmarks.learn import improve, prepare, use_threads
 from benchmarks.progress import bar, quieten_libraries, readable_errors, report, say, tell
 from benchmarks.provenance import Clock, make_record, source
 from results.record import Record
@@ -58,7 +58,7 @@ def run(experiment: Experiment, folder: RunFolder) -> None:
         tell(journal.rows[-1])
 
     if agent.learns and not journal.rows:
-        agent.prepare(practice)
+        prepare(agent, practice)
         keep({})
     while agent.learns and not practice.exhausted:
         keep(improve(agent, practice))

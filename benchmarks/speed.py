@@ -226,11 +226,16 @@ def q_fit(talk: Talk, repeats: int) -> dict[str, float]:
     a row for every turn (what was said up to there), both with as many optimizer steps; and their ratio."""
     agent, _, env = _parties(talk)
     trajectories = rollout(_Speaker(agent), env, range(talk.conversations))
-    whole = [QFunction(agent).label(agent, trajectory) for trajectory in trajectories]
+
+    def q(batch_size: int) -> QFunction:
+        return QFunction(agent, np.random.default_rng(0), batch_size=batch_size)
+
+    label = q(1).label
+    whole = [label(agent, trajectory) for trajectory in trajectories]
     rows = [row for one in whole for row in _row_per_turn(one)]
     ways: dict[str, Callable[[], object]] = {
-        "whole": lambda: QFunction(agent, batch_size=8).fit(whole, np.random.default_rng(0)),
-        "rows": lambda: QFunction(agent, batch_size=8 * talk.exchanges).fit(rows, np.random.default_rng(0)),
+        "whole": lambda: q(8).fit(whole, np.random.default_rng(0)),
+        "rows": lambda: q(8 * talk.exchanges).fit(rows, np.random.default_rng(0)),
     }
     taken = _times(ways, repeats)
     figures = {f"{way}_conversations_per_s": talk.conversations / statistics.median(s) for way, s in taken.items()}

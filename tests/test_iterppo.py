@@ -16,6 +16,7 @@ from agents.iterppo import IterPPO
 from agents.ppo import PPO
 from agents.practice import Budget, Practice
 from agents.rollout import rollout
+from benchmarks.learn import prepare
 from envs.conversation import Conversation
 from envs.env import Episode
 from envs.trajectory import Utterance
@@ -116,9 +117,28 @@ def test_without_a_start_one_is_made_from_the_logged_data():
     assert np.isfinite(metrics["policy_loss"])
 
 
+@pytest.mark.parametrize("made_here", [True, False], ids=["start made here", "start given"])
+def test_what_is_prepared_depends_on_the_runs_seed_alone(start: str, made_here: bool):
+    prepared = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        one = agent(None if made_here else start)
+        prepare(one, practice(logged=40))
+        prepared.append([*one.policy.model.parameters(), *one.q.parameters()])
+    for mine, other in zip(*prepared, strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_too_few_scored_conversations_are_an_error_that_says_so(start: str):
+    one, meter = agent(start), practice(logged=0, failing=1.0)
+    one.prepare(meter)
+    with pytest.raises(RuntimeError, match="Of 80 conversations 0 were scored"):
+        one.improve(meter)
+
+
 def test_unscored_conversations_teach_nothing_and_are_counted(start: str):
     one, meter = agent(start), practice(logged=0, failing=0.3)
-    one.warm_start = 0
+    one.prepare(meter)
     metrics = one.improve(meter)
     assert metrics["unscored"] == meter.spent.unscored > 0
     assert all(trajectory.judged for batch in one._batches for trajectory in batch)

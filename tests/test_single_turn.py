@@ -28,6 +28,10 @@ def model() -> ChatModel:
     return ChatModel(LlamaForCausalLM(config), tokenizer, max_new_tokens=6)
 
 
+def generator() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
 def dialogue(model: ChatModel, turns: int) -> Prompts:
     conversation = Conversation().then("user", "hello there")
     conversations, ends, ids = [], [], []
@@ -89,7 +93,7 @@ def test_a_tail_follows_its_response_and_is_no_part_of_it(model: ChatModel):
 def test_q_is_read_where_the_user_takes_its_turn(model: ChatModel):
     user = model.tokenizer.convert_tokens_to_ids("<|user|>")
     for texts in (["yes please"], ["yes please", "no"]):
-        one = QFunction(model).label(model, trajectory(model, texts, 1.0))
+        one = QFunction(model, generator()).label(model, trajectory(model, texts, 1.0))
         assert [one.ids[at] for at in one.reads] == [user] * len(texts)
         assert set(one.reads) <= set(one.places)
         assert one.turns[-1] == len(texts) - 1 and one.places[-1] == one.reads[-1]
@@ -161,7 +165,7 @@ def trajectory(model: ChatModel, said: list[str], reward: float) -> Trajectory:
 def test_q_learns_which_word_decides_the_outcome(model: ChatModel, trunk_learning_rate: float):
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    q = QFunction(model, learning_rate=3e-3, trunk_learning_rate=trunk_learning_rate, batch_size=16)
+    q = QFunction(model, rng, learning_rate=3e-3, trunk_learning_rate=trunk_learning_rate, batch_size=16)
     before = {name: tensor.clone() for name, tensor in q.trunk.state_dict().items()}
     says = [["yes please" if rng.random() < 0.5 else "no thanks" for _ in range(2)] for _ in range(160)]
     data = [q.label(model, trajectory(model, said, float(said[0] == "yes please"))) for said in says]
@@ -174,7 +178,7 @@ def test_q_learns_which_word_decides_the_outcome(model: ChatModel, trunk_learnin
 
 
 def test_q_reads_the_same_values_packed_and_apart(model: ChatModel):
-    q = QFunction(model)
+    q = QFunction(model, generator())
     said = [(70, 1), (80, 81, 1)]
     packed = pack([dialogue(model, 2)], [said], [[model.tail(tokens) for tokens in said]])
     value, along = q.values(packed)
@@ -191,7 +195,7 @@ def test_q_reads_the_same_values_packed_and_apart(model: ChatModel):
 
 
 def test_every_head_computes_the_network_it_holds():
-    heads = Heads(hidden_size=3, width=2, members=2)
+    heads = Heads(hidden_size=3, width=2, members=2, generator=torch.Generator().manual_seed(0))
     states = torch.randn(5, 3)
     for m in range(2):
         inner = (states @ heads.inner[m] + heads.bias[m]).relu()
@@ -200,11 +204,11 @@ def test_every_head_computes_the_network_it_holds():
 
 def test_q_without_data_says_so(model: ChatModel):
     with pytest.raises(ValueError, match="no scored conversation"):
-        QFunction(model).fit([], np.random.default_rng(0))
+        QFunction(model, generator()).fit([], generator())
 
 
 def test_q_widens_its_bounds_to_the_returns_it_sees(model: ChatModel):
-    q = QFunction(model, batch_size=4)
+    q = QFunction(model, generator(), batch_size=4)
     data = [q.label(model, trajectory(model, ["yes please"], reward)) for reward in (-2.0, 6.0)]
     q.fit(data, np.random.default_rng(0))
     assert q.bounds.tolist() == [-2.0, 6.0]
@@ -235,7 +239,7 @@ def test_ppo_makes_what_q_likes_more_likely(model: ChatModel):
     solver = PPO(rounds=5, conversations=80, epochs=4, batch_size=8, learning_rate=5e-3, kl_coef=0.01)
     packed = pack([dialogue(model, 1)], [[(70, 1)]])
     before = token_logprobs(policy, packed)[0, ::2].exp().sum().item()
-    likes = _LikesEven(policy)
+    likes = _LikesEven(policy, generator())
     likes.spread.fill_(0.5)
     metrics = solver.improve(policy, policy.clone(), likes, prompts, np.random.default_rng(0))
     after = token_logprobs(policy, packed)[0, ::2].exp().sum().item()
