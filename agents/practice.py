@@ -60,6 +60,7 @@ class Practice:
         behaviour: who speaks in the logged data; None for environments without any.
         logged_env: where it speaks, so that logged data is the same whomever the agent learns with; ``env`` if None.
         on_conversation: called with each trajectory as it ends, for progress bars.
+        on_logged: the same for those of the logged data, which are made anew in every run.
     """
 
     env: ConversationEnv
@@ -68,6 +69,7 @@ class Practice:
     behaviour: Agent | None = None
     logged_env: ConversationEnv | None = None
     on_conversation: Callable[[Trajectory], None] | None = None
+    on_logged: Callable[[Trajectory], None] | None = None
     spent: Spent = field(default_factory=Spent)
     iteration: int = 0
     finished: bool = False
@@ -118,7 +120,7 @@ class Practice:
             )
         if self._logged is None:
             seeds = LOGGED_SEEDS[: self.budget.logged]
-            self._logged = rollout(self.behaviour, self.logged_env or self.env, seeds)
+            self._logged = rollout(self.behaviour, self.logged_env or self.env, seeds, on_done=self.on_logged)
         return self._logged
 
     def _count(self, trajectories: Sequence[Trajectory]) -> None:

@@ -29,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from agents.agent import Agent
 from agents.practice import Budget, Practice
 from benchmarks.learn import seed_libraries
-from benchmarks.progress import RunError
+from benchmarks.progress import RunError, counter
 from envs.env import ConversationEnv
 from envs.trajectory import Trajectory
 from envs.users import UserSimulator
@@ -173,7 +173,8 @@ class Experiment:
         budget = Budget(**{field.name: self.config["budget"][field.name] for field in fields(Budget)})
         name = self.config["env"].get("behaviour_user")
         logged_env = self.build_env(self.build_user(name), "train") if name else None
-        return Practice(env, budget, self.seed, speaker, logged_env, on_conversation)
+        on_logged = counter("logged data, made anew", budget.logged)
+        return Practice(env, budget, self.seed, speaker, logged_env, on_conversation, on_logged)
 
 
 def _resolve(config: DictConfig) -> dict[str, Any]:

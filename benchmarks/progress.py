@@ -39,6 +39,20 @@ def bar(what: str, total: int, done: int = 0) -> tqdm:
     return tqdm(total=total, initial=done, desc=what, unit=" conversations", disable=not sys.stderr.isatty())
 
 
+def counter(what: str, total: int) -> Callable[[object], None]:
+    """What to call ``total`` times; a bar stands from the first call to the last."""
+    drawn: list[tqdm] = []
+
+    def count(_: object) -> None:
+        if not drawn:
+            drawn.append(bar(what, total))
+        drawn[0].update()
+        if drawn[0].n >= total:
+            drawn[0].close()
+
+    return count
+
+
 def quieten_libraries() -> None:
     """Keep transformers from drawing a bar for every model it loads or saves; the run has its own."""
     if transformers := sys.modules.get("transformers"):
