@@ -222,13 +222,15 @@ def _generate_loop(agent: ChatModel, user: ChatModel, talk: Talk) -> None:
 
 
 def q_fit(talk: Talk, repeats: int) -> dict[str, float]:
-    """Conversations per CPU second of one pass of ``QFunction.fit`` over whole conversations, and of the same fit with
-    a row for every turn (what was said up to there), both with as many optimizer steps; and their ratio."""
+    """Conversations per CPU second of one pass of ``QFunction.fit`` over whole conversations, of the same fit with a
+    row for every turn (what was said up to there), both with as many optimizer steps, and of the fit over whole
+    conversations with a trunk that stays as it is; and the ratios of the second to the others."""
     agent, _, env = _parties(talk)
     trajectories = rollout(_Speaker(agent), env, range(talk.conversations))
 
-    def q(batch_size: int) -> QFunction:
-        return QFunction(agent, np.random.default_rng(0), batch_size=batch_size)
+    def q(batch_size: int, trunk_learning_rate: float = 1e-3) -> QFunction:
+        rng = np.random.default_rng(0)
+        return QFunction(agent, rng, batch_size=batch_size, trunk_learning_rate=trunk_learning_rate)
 
     label = q(1).label
     whole = [label(agent, trajectory) for trajectory in trajectories]
@@ -236,10 +238,11 @@ def q_fit(talk: Talk, repeats: int) -> dict[str, float]:
     ways: dict[str, Callable[[], object]] = {
         "whole": lambda: q(8).fit(whole, np.random.default_rng(0)),
         "rows": lambda: q(8 * talk.exchanges).fit(rows, np.random.default_rng(0)),
+        "trunk_stays": lambda: q(8, 0.0).fit(whole, np.random.default_rng(0)),
     }
     taken = _times(ways, repeats)
     figures = {f"{way}_conversations_per_s": talk.conversations / statistics.median(s) for way, s in taken.items()}
-    return {**figures, "rows_over_whole": _ratio(taken["rows"], taken["whole"])}
+    return {**figures, **{f"rows_over_{way}": _ratio(taken["rows"], taken[way]) for way in ("whole", "trunk_stays")}}
 
 
 def _row_per_turn(one: Labelled) -> list[Labelled]:
