@@ -20,7 +20,7 @@ export TOKENIZERS_PARALLELISM = false
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.run --multirun agent=start,behaviour,expert,optimum,iterppo $(DEMO) results=$(DEMO_RESULTS)/runs
+	$(BIN)/python -m benchmarks.run --multirun agent=start,start_greedy,behaviour,expert,optimum,iterppo $(DEMO) results=$(DEMO_RESULTS)/runs
 	$(BIN)/python -m results.leaderboard --runs $(DEMO_RESULTS)/runs --out $(DEMO_RESULTS)
 	@echo
 	@cat $(DEMO_RESULTS)/leaderboard.md

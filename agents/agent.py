@@ -12,6 +12,7 @@ A scripted agent implements ``act`` alone; a learner adds ``improve``, ``save`` 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,3 +61,9 @@ class Agent(ABC):
 
     def restore(self, folder: Path) -> None:
         """Become the agent that ``save`` wrote to ``folder``."""
+
+
+def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
+    """Raises ``ValueError``, which names the value, unless ``low <= value <= high``."""
+    if not low <= value <= high:
+        raise ValueError(f"{name}={value}; give {low} or more" + (f", and at most {high}." if high < math.inf else "."))

@@ -192,31 +192,26 @@ class ChatModel:
         At the model's temperature, over the tokens that may be said: the same distribution that ``speak`` samples from.
         Gradients flow; the model's train/eval mode is the caller's.
         """
-        return self.logprobs_and_states(sequences)[0]
-
-    def logprobs_and_states(self, sequences: Sequence[TokenSequence]) -> tuple[Tensor, Tensor]:
-        """``logprobs`` [B, T], and the last hidden states [B, T, hidden] of the same pass, for heads on the trunk."""
         device = self.model.device
         ids = pad_sequence([torch.as_tensor(ids) for ids, _ in sequences], batch_first=True).to(device)  # [B, T]
         counts = pad_sequence([torch.as_tensor(np.asarray(mask)) for _, mask in sequences], batch_first=True).to(device)
         counts[:, 0] = False  # nothing precedes the first token
         rows, columns = counts.nonzero(as_tuple=True)  # [N]
-        logits, states = self._forward(ids, rows, columns - 1)
+        logits = self._logits(ids, rows, columns - 1)
         banned = torch.tensor(self.banned, dtype=torch.long, device=device)
         logits = (logits.float() / self.temperature).index_fill(1, banned, -torch.inf)
         values = logits.log_softmax(-1).gather(1, ids[rows, columns][:, None])[:, 0]
-        return torch.zeros(ids.shape, device=device).index_put((rows, columns), values), states
+        return torch.zeros(ids.shape, device=device).index_put((rows, columns), values)
 
-    def _forward(self, ids: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits at the places given [N, V], and the last hidden states [B, T, hidden].
+    def _logits(self, ids: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """[N, V] the logits at the places given.
 
         Padding is on the right and attention is causal, so no token sees any: without a mask the pass is faster.
         """
         if isinstance(self.model, LlamaForCausalLM):  # its logits are a plain product, so most need not be computed
             states = self.model.model(input_ids=ids, use_cache=False).last_hidden_state
-            return self.model.lm_head(states[rows, columns]), states
-        out = self.model(input_ids=ids, use_cache=False, output_hidden_states=True)
-        return out.logits[rows, columns], out.hidden_states[-1]
+            return self.model.lm_head(states[rows, columns])
+        return self.model(input_ids=ids, use_cache=False).logits[rows, columns]
 
     def tail(self, tokens: Sequence[int]) -> tuple[int, ...]:
         """What the template puts between an utterance and the user's next words: the end of the turn, if ``tokens``

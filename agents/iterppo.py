@@ -13,9 +13,10 @@ the guarantee fails. ``solver.start_kl_coef`` adds a pull towards the start agai
 What the paper leaves open, and what is done here:
 
 - Q is fitted on the last ``window`` batches and, before the first, on the logged data of the behaviour policy
-  (off-policy by as much as the policy moved since; ``window=1, warm_start=0`` is the paper's letter).
-- The policy is improved on prompts of conversations that Q has not yet been fitted on. On those that it has, Q knows
-  how each of them ended, and takes what happened to be said for the cause.
+  (off-policy by as much as the policy moved since).
+- The policy is improved on prompts of conversations that Q has not yet been fitted on (``held_out``). On those that it
+  has, Q knows how each of them ended, and takes what happened to be said for the cause.
+- ``window=1, warm_start=0, held_out=0`` is the paper's letter.
 - γ is 1 by default; the conversations are finite. The paper has γ < 1.
 - No hyperparameter is given in the paper; ours were chosen on ``parley/Sales-v0`` (``conf/agent/iterppo.yaml``).
 """
@@ -30,7 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.agent import Agent, Metrics
+from agents.agent import Agent, Metrics, check_range
 from agents.chat_model import ChatModel
 from agents.packing import Prompts
 from agents.ppo import SingleTurnSolver
@@ -42,8 +43,8 @@ from envs.trajectory import Trajectory, Utterance, read_jsonl, write_jsonl
 
 ODD_SAMPLE = 96
 """Conversations of a batch on which the share of odd language is measured."""
-NEW_TRUNK = 1e-3
-"""The learning rate of Q's trunk where the start is made from the logged data."""
+TRUNK_RATE = 1e-3
+"""The learning rate of Q's trunk where it has not learnt to read."""
 
 
 class IterPPO(Agent):
@@ -55,12 +56,16 @@ class IterPPO(Agent):
         temperature, max_new_tokens: of sampling, in practice and in evaluation.
         gamma: discount per exchange.
         q_learning_rate, q_trunk_learning_rate, q_batch_size, q_width, q_members: of Q (``QFunction``). The trunk's
-            rate None: 0 if ``start`` is given, ``NEW_TRUNK`` if it is made here, from too little to understand much.
+            rate None: 0 if the start's ``config.json`` says ``"learnt_to_read": true``, as those that ship do, else
+            ``TRUNK_RATE``.
         q_epochs: passes over the window per iteration.
         window: how many of the latest batches Q is fitted on.
         warm_start: passes over the logged data before the first iteration; 0 leaves it out.
-        held_out: share of each new batch that Q is fitted on only in the next iteration. Its prompts are those the
-            policy is improved on, and on it Q's calibration is measured.
+        held_out: share of each new batch that Q is not fitted on in this iteration, but from the next on if ``window``
+            is above 1. Its prompts are those the policy is improved on, and on it Q's calibration is measured. At 0 the
+            whole batch serves for all three, and the calibration is that of conversations Q has learnt from.
+
+    Raises ``ValueError`` for values out of range, and ``FileNotFoundError`` if ``start`` is no folder.
     """
 
     learns = True
@@ -83,17 +88,18 @@ class IterPPO(Agent):
         warm_start: float = 3.0,
         held_out: float = 0.5,
     ):
+        check_range("window", window, 1)
+        check_range("held_out", held_out, 0.0, 0.95)
+        check_range("warm_start", warm_start, 0.0)
+        check_range("q_epochs", q_epochs, 0.0)
         self.solver = solver
         self.q_epochs, self.window, self.held_out = q_epochs, window, held_out
         self.warm_start = warm_start
         self._source = start
         self._speaking: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
-        trunk_rate = q_trunk_learning_rate
-        if trunk_rate is None:
-            trunk_rate = NEW_TRUNK if start is None else 0.0
+        self._trunk_rate = q_trunk_learning_rate
         self._fitting: dict[str, Any] = {
             "learning_rate": q_learning_rate,
-            "trunk_learning_rate": trunk_rate,
             "batch_size": q_batch_size,
             "width": q_width,
             "members": q_members,
@@ -110,11 +116,17 @@ class IterPPO(Agent):
     def prepare(self, practice: Practice) -> None:
         """Make the start if none was given, begin Q there, and fit it to the logged data."""
         if self._source is None:
-            self._begin_with(starting_policy(None, practice, **self._speaking))
-        self.q = QFunction(self.policy, practice.rng, **self._fitting)
+            self._begin_with(starting_policy(practice, **self._speaking))
+        rng = practice.rng
+        self.q = self._new_q(rng)
         if self.warm_start and practice.budget.logged:
-            data = self._labelled(practice.logged())
-            self.q.fit(data, practice.rng, epochs=self.warm_start)
+            self.q.fit(self._labelled(practice.logged()), rng, epochs=self.warm_start)
+
+    def _new_q(self, rng: np.random.Generator) -> QFunction:
+        rate = self._trunk_rate
+        if rate is None:
+            rate = 0.0 if getattr(self.start.model.config, "learnt_to_read", False) else TRUNK_RATE
+        return QFunction(self.start, rng, trunk_learning_rate=rate, **self._fitting)
 
     def act(
         self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator], *, explore: bool = True
@@ -124,16 +136,20 @@ class IterPPO(Agent):
     def improve(self, practice: Practice) -> Metrics:
         rng = practice.rng
         trajectories = practice.converse(self)
-        metrics = {**behaviour_metrics(trajectories), "odd_language": self._odd_language(trajectories)}
         judged = [trajectory for trajectory in trajectories if trajectory.judged and trajectory.steps]
         if len(judged) < 2:
             raise RuntimeError(
                 f"Of {len(trajectories)} conversations {len(judged)} were scored, and nothing can be learnt from so "
                 "few; see why the user or the judge fails, or raise budget.per_iteration."
             )
-        aside = min(max(1, round(self.held_out * len(judged))), len(judged) - 1)
-        metrics |= self._fit_q(judged[aside:], judged[:aside], rng)
-        prompts = [self._prompts(trajectory) for trajectory in judged[:aside]]
+        metrics = {**behaviour_metrics(trajectories), "odd_language": self._odd_language(trajectories)}
+        fitted = aside = judged
+        if self.held_out:
+            cut = min(max(1, round(self.held_out * len(judged))), len(judged) - 1)
+            fitted, aside = judged[cut:], judged[:cut]
+        metrics |= self._fit_q(fitted, aside, rng)
+        self._batches = [*self._batches, judged][-self.window :]
+        prompts = [self._prompts(trajectory) for trajectory in aside]
         metrics |= self.solver.improve(self.policy, self.policy.clone(), self.q, prompts, rng, start=self.start)
         return metrics
 
@@ -148,7 +164,6 @@ class IterPPO(Agent):
         """Fit Q on the window, without what is put ``aside`` until the next iteration; its figures on that."""
         before = self._batches[-(self.window - 1) :] if self.window > 1 else []
         data = [t for batch in (*before, fitted) for t in batch]
-        self._batches = [*self._batches, fitted + aside][-self.window :]
         loss = self.q.fit(self._labelled(data), rng, epochs=self.q_epochs)
         figures = self.q.calibration(self._labelled(aside))
         return {"q_loss": loss, **{f"q_{name}": value for name, value in figures.items()}}
@@ -168,12 +183,12 @@ class IterPPO(Agent):
         self.q.save(folder)
         (folder / "odd_below.json").write_text(json.dumps(self._odd_below))
         for i, batch in enumerate(self._batches):
-            write_jsonl(folder / f"window{i}.jsonl", batch)
+            write_jsonl(folder / f"window{i:04d}.jsonl", batch)
 
     def restore(self, folder: Path) -> None:
         self._begin_with(ChatModel.load(folder / "start", **self._speaking))
         self.policy = ChatModel.load(folder / "policy", **self._speaking)
-        self.q = QFunction(self.start, np.random.default_rng(0), **self._fitting)  # its weights are read
+        self.q = self._new_q(np.random.default_rng(0))  # whose weights are read in the next line
         self.q.restore(folder)
         self._odd_below = json.loads((folder / "odd_below.json").read_text())
         self._batches = [list(read_jsonl(path)) for path in sorted(folder.glob("window*.jsonl"))]

@@ -10,8 +10,8 @@ Departures from the common RLHF recipe, all for variance:
 - The value of an unfinished response is not a second network trained along: the critic itself is read at every token
   (``QFunction``). The token's advantage is GAE over these values with γ = 1 inside the response; ``gae_lambda=1`` gives
   Q(x, a) − F(tokens so far).
-- The KL penalty is a term of the loss and not of the reward: at the first epoch of a round the sampled penalty would be
-  zero, since the reference is where the round began.
+- The KL penalty is a term of the loss and not of the reward: in the first round the sampled penalty would be zero,
+  since the reference is where that round begins.
 - Advantages are centred but not divided by their own spread: that would blow up the noise of a Q that sees no
   difference yet, or none any more. Their unit is the standard deviation of the returns, so β weighs the same in every
   world.
@@ -21,7 +21,7 @@ Departures from the common RLHF recipe, all for variance:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from agents.agent import check_range
 from agents.chat_model import ChatModel
 from agents.packing import Packed, Prompts, like_lengths, pack
 from agents.q_function import QFunction
@@ -51,7 +52,6 @@ class SingleTurnSolver(Protocol):
         rng: np.random.Generator,
         *,
         start: ChatModel | None = None,
-        on_progress: Callable[[int], None] | None = None,
     ) -> Metrics:
         """Change ``policy`` in place so that its responses to ``prompts`` have a higher Q, near ``reference``.
 
@@ -66,7 +66,7 @@ class _Batch:
     packed: Packed
     old_logprobs: Tensor  # [N]
     advantages: Tensor  # [N]
-    reference: Tensor | None  # [N, V] log-probabilities
+    reference: Tensor  # [N, V] log-probabilities
     start: Tensor | None  # [N, V]
 
 
@@ -76,7 +76,7 @@ class PPO:
 
     Args:
         rounds: how often responses are sampled; the prompts are divided among the rounds.
-        conversations: logged conversations whose prompts are used, in all rounds together.
+        conversations: at most so many logged conversations have their prompts used, in all rounds together; None: all.
         epochs: passes over a round's responses.
         batch_size: conversations per minibatch (about five responses each).
         learning_rate: of Adam; the optimizer is fresh in every call.
@@ -89,7 +89,7 @@ class PPO:
     """
 
     rounds: int = 2
-    conversations: int = 384
+    conversations: int | None = None
     epochs: int = 3
     batch_size: int = 16
     learning_rate: float = 3e-4
@@ -100,6 +100,14 @@ class PPO:
     gae_lambda: float = 1.0
     max_grad_norm: float = 1.0
 
+    def __post_init__(self) -> None:
+        for name in ("rounds", "epochs", "batch_size", "conversations"):
+            if (value := getattr(self, name)) is not None:
+                check_range(f"solver.{name}", value, 1)
+        for name in ("clip", "kl_coef", "start_kl_coef", "max_grad_norm"):
+            check_range(f"solver.{name}", getattr(self, name), 0.0)
+        check_range("solver.gae_lambda", self.gae_lambda, 0.0, 1.0)
+
     def improve(
         self,
         policy: ChatModel,
@@ -109,20 +117,17 @@ class PPO:
         rng: np.random.Generator,
         *,
         start: ChatModel | None = None,
-        on_progress: Callable[[int], None] | None = None,
     ) -> Metrics:
         optimizer = torch.optim.Adam(policy.model.parameters(), lr=self.learning_rate, eps=1e-5)
         chosen = rng.permutation(len(prompts))[: self.conversations]
         logs: list[Metrics] = []
-        for part in np.array_split(chosen, self.rounds):
+        for part in np.array_split(chosen, min(self.rounds, len(chosen))):
             responses = respond(policy, [prompts[i] for i in part], rng)
             logs.append(response_metrics(responses))
             batches = self._prepare(policy, reference, start, q, [prompts[i] for i in part], responses, rng, logs)
             for _ in range(self.epochs):
                 for i in rng.permutation(len(batches)):
                     logs.append(self._update(policy, optimizer, batches[i]))
-                    if on_progress:
-                        on_progress(1)
         policy.forget()
         return mean_metrics(logs)
 
@@ -150,8 +155,8 @@ class PPO:
                     packed,
                     chosen_logprobs(token_logprobs(policy, packed), packed),
                     (advantages - mean) / unit,
-                    token_logprobs(reference, packed) if self.kl_coef else None,
-                    token_logprobs(start, packed) if self.start_kl_coef and start else None,
+                    token_logprobs(reference, packed),
+                    token_logprobs(start, packed) if start else None,
                 )
                 for packed, advantages, _, _ in raw
             ]
@@ -167,7 +172,8 @@ class PPO:
             ("start_kl", self.start_kl_coef, batch.start),
         ):
             if other is not None:
-                kl = exact_kl(logprobs, other).mean()
+                with torch.set_grad_enabled(coefficient > 0):
+                    kl = exact_kl(logprobs, other).mean()
                 loss = loss + coefficient * kl
                 metrics[name] = kl.item()
         optimizer.zero_grad(set_to_none=True)

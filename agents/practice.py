@@ -96,12 +96,16 @@ class Practice:
         self.finished = True
 
     def converse(self, agent: Agent, n: int | None = None) -> list[Trajectory]:
-        """``n`` conversations of ``agent`` in new training scenarios (default: an iteration's share, or what is left).
+        """``n`` conversations of ``agent`` in new training scenarios.
+
+        By default an iteration's share; the last iteration takes along a rest that would be less than half of it.
 
         Raises ``BudgetSpent`` when fewer than ``n`` are left. Unscored conversations are among them
         (``judged=False``) and count as spent; leave them out of whatever is learnt.
         """
-        n = min(self.budget.per_iteration, self.remaining) if n is None else n
+        if n is None:
+            share, left = self.budget.per_iteration, self.remaining
+            n = left if left < share + (share + 1) // 2 else share
         if not 0 < n <= self.remaining:
             raise BudgetSpent(f"{n} conversations asked for, {self.remaining} of {self.budget.conversations} are left.")
         base = TRAINING_SEEDS.start + (self.seed % 4096) * (1 << 20)

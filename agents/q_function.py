@@ -31,6 +31,7 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
+from agents.agent import check_range
 from agents.chat_model import ChatModel
 from agents.packing import Packed, like_lengths
 from envs.trajectory import Trajectory
@@ -88,7 +89,7 @@ class QFunction(nn.Module):
     """F(tokens so far): the trunk of a causal language model, and heads.
 
     Args:
-        policy: whose trunk is copied to start from, and whose tokenizer is used.
+        policy: whose trunk is copied to start from.
         rng: draws the weights that the heads begin with.
         learning_rate: of the heads; Adam, a fresh optimizer per fit.
         trunk_learning_rate: of the trunk; at 0 it stays as it is.
@@ -110,6 +111,9 @@ class QFunction(nn.Module):
         gamma: float = 1.0,
     ):
         super().__init__()
+        for name, value in (("batch_size", batch_size), ("width", width), ("members", members)):
+            check_range(f"Q's {name}", value, 1)
+        check_range("gamma", gamma, 0.0, 1.0)
         self.trunk = copy.deepcopy(policy.model.base_model)
         hidden = policy.model.config.hidden_size
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +16,10 @@ from envs.trajectory import Trajectory
 VOCAB_SIZE = 2048
 
 
-def starting_policy(
-    start: str | None, practice: Practice | None, *, temperature: float, max_new_tokens: int, epochs: float = 3.0
-) -> ChatModel:
-    """The model in the folder ``start``, or with ``start=None`` a small one that imitates ``practice.logged()``."""
-    options: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
-    if start is not None:
-        return ChatModel.load(start, **options)
-    if practice is None:
-        raise ValueError("start=null needs logged conversations to imitate, and there is no practice yet.")
-    return ChatModel(*imitate(practice.logged(), epochs=epochs, rng=practice.rng), **options)
+def starting_policy(practice: Practice, *, temperature: float, max_new_tokens: int) -> ChatModel:
+    """A small model that imitates ``practice.logged()``, for worlds that ship none to start from."""
+    made = imitate(practice.logged(), epochs=3.0, rng=practice.rng)
+    return ChatModel(*made, temperature=temperature, max_new_tokens=max_new_tokens)
 
 
 def imitate(

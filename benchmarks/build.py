@@ -195,9 +195,9 @@ def _check_budget(budget: dict[str, Any]) -> None:
     _check_mapping(budget, hints, hints, "budget")
     hints = typing.get_type_hints(Curve)
     _check_mapping(budget["curve"], hints, hints, "budget.curve")
-    for key in ("per_iteration", "scenarios"):
-        if budget[key] < 1:
-            raise RunError(f"budget.{key}={budget[key]}; give at least 1.")
+    for key, least in (("per_iteration", 1), ("scenarios", 1), ("conversations", 0), ("logged", 0)):
+        if budget[key] < least:
+            raise RunError(f"budget.{key}={budget[key]}; give at least {least}.")
 
 
 # ---- building an object from its node -----------------------------------------------------------------------------

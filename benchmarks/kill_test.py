@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def kill_test(overrides: Sequence[str], kills: int, seed: int, folder: Path) -> int:
     """Do it; 0 if every killed run ended as the undisturbed one, 1 if not, 2 if the source changed meanwhile."""
     began, version = time.monotonic(), source()
-    _start(overrides, folder / "undisturbed").wait()
+    if status := _start(overrides, folder / "undisturbed").wait():
+        raise SystemExit(f"The command failed undisturbed, with exit status {status}; mend it first.")
     duration = time.monotonic() - began
     (wanted,) = folder.glob("undisturbed/**/record.json")
     moments, runs, left = random.Random(seed), 0, kills

@@ -219,11 +219,11 @@ def test_an_utterance_is_the_encoding_of_its_text(policy):
             assert len(step.utterance.tokens) == len(step.utterance.logprobs)
 
 
-def test_states_are_those_that_the_log_probabilities_come_from(policy):
+def test_log_probabilities_are_those_of_the_models_own_logits(policy):
     ids = policy.prompt_ids(Conversation().then("user", "hello"))
-    logprobs, states = policy.logprobs_and_states([(ids, [True] * len(ids)), (ids[:3], [True] * 3)])
-    assert logprobs.shape == (2, len(ids)) and states.shape == (2, len(ids), 32)
-    logits = policy.model.get_output_embeddings()(states[0]) / policy.temperature
+    logprobs = policy.logprobs([(ids, [True] * len(ids)), (ids[:3], [True] * 3)])
+    assert logprobs.shape == (2, len(ids))
+    logits = policy.model(input_ids=torch.tensor([ids])).logits[0] / policy.temperature
     logits[:, list(policy.banned)] = -torch.inf
     expected = logits.log_softmax(-1)[range(len(ids) - 1), ids[1:]]
     allowed = torch.tensor([i not in policy.banned for i in ids[1:]])

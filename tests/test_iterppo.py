@@ -12,7 +12,7 @@ import torch
 
 from agents.agent import Agent
 from agents.imitation import Imitation
-from agents.iterppo import IterPPO
+from agents.iterppo import TRUNK_RATE, IterPPO
 from agents.ppo import PPO
 from agents.practice import Budget, Practice
 from agents.rollout import rollout
@@ -31,6 +31,15 @@ class AnyColour(Agent):
         self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator], *, explore: bool = True
     ) -> list[Utterance]:
         return [Utterance(COLOURS[int(rng.integers(3))]) for rng in rngs]
+
+
+class Mumbler(AnyColour):
+    """Says colours backwards."""
+
+    def act(
+        self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator], *, explore: bool = True
+    ) -> list[Utterance]:
+        return [Utterance(said.text[::-1]) for said in super().act(conversations, rngs)]
 
 
 class OnlyGreen(Customer):
@@ -83,11 +92,20 @@ def test_iterative_ppo_learns_to_offer_what_sells(start: str):
     assert meter.spent.conversations == 320
     assert mean_return(one) > before + 0.15
     assert {"q_auc", "q_brier", "q_r2", "kl", "entropy", "clip_fraction", "response_length"} <= set(rows[0])
-    assert rows[0]["odd_language"] == pytest.approx(0.01, abs=0.02)
+
+
+def test_odd_language_is_what_the_start_would_hardly_say(start: str):
+    one, meter = agent(start), practice(logged=0)
+    one.prepare(meter)
+    one.improve(meter)
+    odd = rollout(Mumbler(), Shop(Customer()), range(20))
+    usual = rollout(agent(start), Shop(Customer()), range(20))
+    assert one._odd_language(odd) > 0.9
+    assert one._odd_language(usual) < 0.1
 
 
 def test_a_restored_agent_goes_on_exactly_as_the_one_that_was_saved(start: str, tmp_path: Path):
-    runs = []
+    runs, metrics = [], []
     for interrupted in (False, True):
         one, meter = agent(start), practice(logged=40)
         torch.manual_seed(2)
@@ -101,8 +119,9 @@ def test_a_restored_agent_goes_on_exactly_as_the_one_that_was_saved(start: str, 
             one.restore(tmp_path)
             meter.restore(state)
         torch.manual_seed(3)
-        one.improve(meter)
+        metrics.append(one.improve(meter))
         runs.append(one)
+    assert metrics[0] == metrics[1]
     for mine, other in zip(runs[0].policy.model.parameters(), runs[1].policy.model.parameters(), strict=True):
         assert torch.equal(mine, other)
     for mine, other in zip(runs[0].q.parameters(), runs[1].q.parameters(), strict=True):
@@ -127,6 +146,50 @@ def test_what_is_prepared_depends_on_the_runs_seed_alone(start: str, made_here: 
         prepared.append([*one.policy.model.parameters(), *one.q.parameters()])
     for mine, other in zip(*prepared, strict=True):
         assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("conversations", [81, 82, 119, 120])
+def test_a_small_rest_of_the_budget_goes_with_the_last_iteration(conversations: int):
+    meter = Practice(Shop(Customer()), Budget(conversations, 80), 0)
+    taken = []
+    while not meter.exhausted:
+        taken.append(len(meter.converse(AnyColour())))
+    assert taken == ([conversations] if conversations < 120 else [80, 40])
+
+
+@pytest.mark.parametrize("held_out", [0.0, 0.01, 0.95])
+def test_whatever_is_held_out_something_is_learnt_from(start: str, held_out: float):
+    solver = PPO(rounds=3, epochs=2, batch_size=20, learning_rate=1e-2, kl_coef=0.0)
+    one = IterPPO(start, solver, max_new_tokens=6, held_out=held_out, window=1)
+    meter = Practice(Shop(Customer()), Budget(10, 10, 0), 0, AnyColour())
+    one.prepare(meter)
+    metrics = one.improve(meter)
+    assert np.isfinite(metrics["policy_loss"]) and metrics["kl"] > 0 and metrics["start_kl"] > 0
+    assert [len(batch) for batch in one._batches] == [10]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"window": 0}, "window=0"), ({"held_out": 1.5}, "held_out=1.5"), ({"q_members": 0}, "members=0"),
+     ({"gamma": 2.0}, "gamma=2.0"), ({"q_batch_size": 0}, "batch_size=0")],
+)  # fmt: skip
+def test_values_out_of_range_are_named(start: str, values: dict[str, float], message: str):
+    with pytest.raises(ValueError, match=message):
+        IterPPO(start, PPO(), **values).prepare(practice(logged=0))
+
+
+def test_the_solvers_values_out_of_range_are_named():
+    with pytest.raises(ValueError, match=r"solver\.conversations=0"):
+        PPO(conversations=0)
+
+
+def test_a_start_that_has_learnt_to_read_keeps_its_trunk_in_q(start: str):
+    one = agent(start)
+    assert one._new_q(np.random.default_rng(0)).trunk_learning_rate == TRUNK_RATE
+    one.start.model.config.learnt_to_read = True
+    assert one._new_q(np.random.default_rng(0)).trunk_learning_rate == 0.0
+    shipped = agent(str(Path(__file__).parents[1] / "envs" / "simulators" / "sales_seller"))
+    assert shipped._new_q(np.random.default_rng(0)).trunk_learning_rate == 0.0
 
 
 def test_too_few_scored_conversations_are_an_error_that_says_so(start: str):

@@ -1,4 +1,4 @@
-"""Means, scores and intervals against numbers worked out by hand, and against rliable."""
+"""Means, scores and intervals against numbers worked out by hand, and the interquartile mean against rliable's."""
 
 from __future__ import annotations
 

@@ -14,14 +14,12 @@ import numpy as np
 from envs.conversation import Conversation
 from envs.sales import program
 from envs.sales.catalogue import BUYER_ACTS, SELLER_ACTS, STYLES, Act
-from envs.sales.env import HORIZON, opening_act, profiles_of
+from envs.sales.env import HORIZON, IDLE, opening_act, profiles_of
 from envs.sales.knowledge import Knowledge, begin, learn
 from envs.sales.language import buyer_phrasebook, seller_phrasebook
 from envs.sales.program import Mind, Profile
 from envs.sales.sellers import Rule
 from envs.sales.users import Line, template_words
-
-IDLE_SHARE = 0.125
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ def converse(rule: Rule, rng: np.random.Generator, say: Say | None = None) -> Di
     say = say or seller_phrasebook().say
     profiles = profiles_of("train")
     drawn = profiles[int(rng.integers(len(profiles)))]
-    idle = bool(rng.random() < IDLE_SHARE)
+    idle = bool(rng.random() < IDLE["train"])
     profile = Profile(drawn.need, drawn.budget, drawn.worry, drawn.patience, drawn.style, idle)
     opening = opening_act(profile, rng)
     words = buyer_phrasebook().say(opening, rng, style=profile.style)

@@ -29,7 +29,7 @@ from envs.users import UserSimulator
 from envs.vector import ConversationVectorEnv
 
 HORIZON: Final = 8
-_IDLE: Final = {"train": 0.125, "iid_test": 0.125, "ood_test": 0.5}
+IDLE: Final = {"train": 0.125, "iid_test": 0.125, "ood_test": 0.5}
 _OPENS_WITH_NEED: Final = {"chatty": 0.45, "plain": 0.3, "guarded": 0.1, "curt": 0.2}
 _OPEN_STYLES: Final = ("chatty", "plain", "guarded")
 
@@ -54,7 +54,7 @@ class SalesEnv(ConversationEnv):
     def sample_scenario(self, rng: np.random.Generator) -> Scenario:
         profiles = profiles_of(self.split)
         profile = profiles[int(rng.integers(len(profiles)))]
-        idle = bool(rng.random() < _IDLE[self.split])
+        idle = bool(rng.random() < IDLE[self.split])
         profile = Profile(profile.need, profile.budget, profile.worry, profile.patience, profile.style, idle)
         opening = opening_act(profile, rng)
         words = buyer_phrasebook().say(opening, rng, style=profile.style)

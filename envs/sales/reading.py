@@ -1,8 +1,9 @@
 """What a reader of a sales conversation should have understood: facts at two places of every exchange.
 
 Where the seller is about to speak, what the buyer has told and how things stand. Where the buyer is about to answer,
-besides what the seller has just done, and whether that goes with what the buyer told. (Dialogue-state tracking.) All of
-it can be known from the words so far: nothing about what will come, or what would be wise.
+besides what the seller has just done, and whether that goes with what the buyer told. (Dialogue-state tracking.) The
+labels come from the rules of the world: they are most of the information state on which the optimum is planned, trust
+included. All of it can be known from the words so far; nothing about what will come, or what would be wise.
 """
 
 from __future__ import annotations

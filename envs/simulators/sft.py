@@ -169,6 +169,7 @@ def sft(
             dataset_kwargs={"skip_prepare_dataset": True},
             remove_unused_columns=False,
         )
+        device = model.device
         if heads is not None:
             model.add_module("fact_heads", heads)  # so that the trainer's optimizer has their weights
         trainer = _Trainer(
@@ -180,6 +181,7 @@ def sft(
         losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     if heads is not None:
         del model.fact_heads
-    model.eval()
+        heads.to(device)
+    model.to(device).eval()  # the trainer has taken it to a GPU if there is one
     tail = losses[-max(1, len(losses) // 10) :]
     return sum(tail) / len(tail)
