@@ -1,9 +1,9 @@
 """Rebuild the small models that ship with Parley, from nothing: ``python -m envs.simulators.train sales``.
 
 Steps: a tokenizer from the phrasebooks, the wording model (``sales_voice``) on lines worded by the phrasebook, the
-starting seller (``sales_seller``) on conversations of scripted sellers, the behaviour seller last and longest; then ``envs.simulators.gate`` measures both
-and writes the figures into their model cards. Progress is printed. The two models can train side by side, with ``--only
-voice`` and ``--only seller`` in two terminals.
+starting seller (``sales_seller``) on conversations of scripted sellers, the behaviour seller last and longest; then
+``envs.simulators.gate`` measures both and writes the figures into their model cards. Progress is printed. The two
+models can train side by side, with ``--only voice`` and ``--only seller`` in two terminals.
 
 Both models that ship are the outcome of one run of this command.
 """
@@ -206,8 +206,9 @@ def train_seller(options: argparse.Namespace, target: Path) -> None:
 
     All the while it learns to read: linear heads, thrown away afterwards, tell from its hidden states what is known and
     whether what was just said goes with it. A model that learnt only to talk has that nowhere in its states, and a
-    critic on them is blind to it. The facts are nearly all that a seller can know in this world, trust and fit included;
-    their labels come from the rules of the world. Nothing of what will come, or of what would be wise, is among them.
+    critic on them is blind to it. The facts are nearly all that a seller can know in this world, trust and fit
+    included; their labels come from the rules of the world. Nothing of what will come, or of what would be wise, is
+    among them.
     """
     from envs.sales.reading import FACTS
 
