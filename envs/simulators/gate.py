@@ -145,9 +145,9 @@ _SELLER = (
     "The start of every learner in Parley's sales world: a seller that imitates a sloppy scripted one. It knows the "
     "shop's twelve bicycles and speaks one short sentence at a time. Besides imitating, its trunk has learnt to read: "
     "linear heads, since thrown away, told from its states what the buyer had said, how things stand (the buyer's "
-    "trust and how the bicycle suits it included) and whether what the seller just did goes with it, by labels from the "
-    "world's rules. Before the seller it imitates it learnt from an attentive one that never sells and from the same "
-    "one without its noise, which earns .26; no expert and no return had a part in its making."
+    "trust and how the bicycle suits it included) and whether what the seller just did goes with it, by labels from "
+    "the world's rules. Before the seller it imitates it learnt from an attentive one that never sells and from the "
+    "same one without its noise, which earns .26; no expert and no return had a part in its making."
 )
 _CARD = """---
 license: apache-2.0
