@@ -6,10 +6,11 @@ agents of your own come in with ``--config-dir FOLDER``.
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from agents.agent import Metrics
 from benchmarks.build import Experiment
@@ -21,6 +22,7 @@ from benchmarks.provenance import Clock, make_record, source
 from results.record import Record
 
 CONF = Path(__file__).parents[1] / "conf"
+OmegaConf.register_new_resolver("tempdir", tempfile.gettempdir, replace=True)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")

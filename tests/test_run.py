@@ -174,6 +174,12 @@ def test_a_sweep_goes_on_after_a_failure_and_reports_it(run, capsys, tmp_path):
     assert all("user=nobody failed: user=nobody is none of the users of env=shop" in line for line in warnings)
 
 
+def test_a_sweep_into_a_place_that_cant_be_written_says_so(failure, tmp_path):
+    (tmp_path / "runs").write_text("a file, not a folder")
+    said = failure("--multirun", "agent=echo,always_red")
+    assert said.count("Give another place with results=FOLDER.") == 3  # a warning for either run, and the last word
+
+
 def test_an_agent_without_torch_starts_without_torch(tmp_path):
     words = [f"--config-dir={CONF}", "env=shop", "budget=tiny", f"results={tmp_path}", "agent=echo"]
     code = (
