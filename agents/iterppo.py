@@ -118,7 +118,7 @@ class IterPPO(Agent):
     def prepare(self, practice: Practice) -> None:
         """Make the start if none was given, begin Q there, and fit it to the logged data."""
         if self._source is None:
-            self._begin_with(starting_policy(practice, **self._speaking))
+            self._begin_with(starting_policy(None, practice, **self._speaking))
         rng = practice.rng
         self.q = self._new_q(rng)
         if self.warm_start and practice.budget.logged:

@@ -16,8 +16,10 @@ from envs.trajectory import Trajectory
 VOCAB_SIZE = 2048
 
 
-def starting_policy(practice: Practice, *, temperature: float, max_new_tokens: int) -> ChatModel:
-    """A small model that imitates ``practice.logged()``, for worlds that ship none to start from."""
+def starting_policy(start: str | None, practice: Practice, *, temperature: float, max_new_tokens: int) -> ChatModel:
+    """The model in the folder ``start``, or with ``start=None`` a small one that imitates ``practice.logged()``."""
+    if start is not None:
+        return ChatModel.load(start, temperature=temperature, max_new_tokens=max_new_tokens)
     made = imitate(practice.logged(), epochs=3.0, rng=practice.rng)
     return ChatModel(*made, temperature=temperature, max_new_tokens=max_new_tokens)
 
