@@ -31,7 +31,6 @@ def imitate(
     rng: np.random.Generator,
     learning_rate: float = 3e-3,
     batch_size: int = 8,
-    progress: bool = False,
 ) -> tuple[torch.nn.Module, object]:
     """A new small model and its tokenizer, trained by TRL's ``SFTTrainer`` on whole conversations.
 
@@ -51,6 +50,6 @@ def imitate(
     seed = int(rng.integers(2**31))
     sft(
         model, tokenizer, [Example(ids, ids) for ids in rows],
-        epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, seed=seed, progress=progress,
+        epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, seed=seed, progress=False,
     )  # fmt: skip
     return model, tokenizer

@@ -196,6 +196,8 @@ WRONG = {
     "user=nobody": ["user=nobody is none of the users of env=shop; choose one of plain, moody."],
     "resume=maybe": ["resume=maybe is none of the ways to resume; choose one of auto, never."],
     "seed=first": ["seed='first' is of the wrong type: it takes int."],
+    "budget.logged=-5": ["budget.logged=-5; give at least 0."],
+    "budget.conversations=-1": ["budget.conversations=-1; give at least 0."],
     "seed=-1": ["seed=-1 is outside 0…4095"],
     "agent.learning_rate=fast": ["agent.learning_rate='fast' is of the wrong type: it takes float."],
     "agent.rate=1": ["Could not override 'agent.rate'"],
