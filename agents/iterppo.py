@@ -119,7 +119,7 @@ class IterPPO(Agent):
         """Make the start if none was given, begin Q there, and fit it to the logged data."""
         if self._source is None:
             self._begin_with(starting_policy(None, practice, **self._speaking))
-        rng = practice.rng
+        (rng,) = practice.rng.spawn(1)  # a stream of its own: the first iteration begins with practice.rng itself
         self.q = self._new_q(rng)
         if self.warm_start and practice.budget.logged:
             self.q.fit(self._labelled(practice.logged()), rng, epochs=self.warm_start)
