@@ -58,8 +58,8 @@ class IterPPO(Agent):
         temperature, max_new_tokens: of sampling, in practice and in evaluation.
         gamma: discount per exchange.
         q_learning_rate, q_trunk_learning_rate, q_batch_size, q_width, q_members: of Q (``QFunction``). The trunk's
-            rate None: 0 if the start's ``config.json`` says ``"learnt_to_read": true``, as those that ship do, else
-            ``TRUNK_RATE``.
+            rate None: 0 if the start's ``config.json`` says ``"learnt_to_read": true``, as that of the seller
+            that ships does, else ``TRUNK_RATE``.
         q_epochs: passes over the window per iteration.
         window: how many of the latest batches Q is fitted on.
         warm_start: passes over the logged data before the first iteration; 0 leaves it out.

@@ -9,8 +9,8 @@ for all turns of a conversation in one causal pass. Nothing is bootstrapped.
 The heads are a few small networks on the trunk's hidden states, fitted alike from different beginnings; Q is their
 mean, which errs less than any of them. The value has heads of its own: shared ones see less of what an utterance
 changes, since most places are not ends of utterances. The trunk may be kept as it is (``trunk_learning_rate=0``): then
-every conversation passes through it once per fit, forward only, and the heads can pass over it as often as needed. That
-serves best where the trunk has learnt to understand conversations, as the small models that ship have. Elsewhere it
+every conversation passes through it once per fit, forward only, and the heads can pass over it as often as needed.
+That serves where the trunk has learnt to understand conversations, as that of the seller that ships has. Elsewhere it
 must learn along. (The paper says nothing about the critic's form.)
 
 Returns are scaled to [0, 1] by the range seen so far and fitted with binary cross-entropy, which is proper for a mean
@@ -106,7 +106,7 @@ class QFunction(nn.Module):
         learning_rate: float = 1e-3,
         trunk_learning_rate: float = 1e-3,
         batch_size: int = 8,
-        width: int = 128,
+        width: int = 64,
         members: int = 4,
         gamma: float = 1.0,
     ):

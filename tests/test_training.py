@@ -49,10 +49,10 @@ def test_what_was_told_and_what_goes_with_it_are_facts_at_the_turns_ends():
     assert doing(known, Act("reassure", "upkeep"))[1:] == (0, 0, 2)
     assert doing(Knowledge(), Act("pitch", "Ridge"))[1:] == (0, 0, 0)
 
-    examples = seller_examples(tokenizer, "behaviour", 8, 8, 1, seed=0)
+    examples = seller_examples(tokenizer, "behaviour", 9, 7, 1, seed=0)
     agent, user = tokenizer.convert_tokens_to_ids(["<|agent|>", "<|user|>"])
     imitated = [any(label != IGNORED for label in one.labels) for one in examples]
-    assert imitated == [True] * 8 + [False] * 8 + [True]
+    assert imitated == [True] * 9 + [False] * 7 + [True]
     for one in examples[:16]:
         assert [one.ids[place] for place in one.places] == [agent, user] * (len(one.places) // 2)
         assert all(

@@ -5,7 +5,7 @@ starting seller (``sales_seller``) on conversations of scripted sellers, the beh
 ``envs.simulators.gate`` measures both and writes the figures into their model cards. Progress is printed. The two
 models can train side by side, with ``--only voice`` and ``--only seller`` in two terminals.
 
-Both models that ship are the outcome of one run of this command.
+Each model that ships is the outcome of one run of its step.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def seller_examples(tokenizer: Any, rule: str, n: int, read: int, annotated: int
     """
     rng = np.random.default_rng((seed, n))
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        parts = [(name, many // 8, int(rng.integers(2**63))) for name, many in ((rule, n), ("clumsy", read))
-                 for _ in range(8)]  # fmt: skip
+        parts = [(name, size, int(rng.integers(2**63))) for name, many in ((rule, n), ("clumsy", read))
+                 for size in [many // 8] * 7 + [many - 7 * (many // 8)]]  # fmt: skip
         dialogues = pool.starmap(_dialogues, parts)
     examples = [
         _example(tokenizer, dialogue, imitated=name == rule)
