@@ -90,7 +90,10 @@ class IterPPO(Agent):
         warm_start: float = 3.0,
         held_out: float = 0.5,
     ):
-        check_range("window", window, 1)
+        whole = {"window": window, "q_batch_size": q_batch_size, "q_width": q_width, "q_members": q_members}
+        for name, value in whole.items():
+            check_range(name, value, 1)
+        check_range("gamma", gamma, 0.0, 1.0)
         check_range("held_out", held_out, 0.0, 0.95)
         check_range("warm_start", warm_start, 0.0)
         check_range("q_epochs", q_epochs, 0.0)

@@ -31,7 +31,6 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from agents.agent import check_range
 from agents.chat_model import ChatModel
 from agents.packing import Packed, like_lengths
 from envs.trajectory import Trajectory
@@ -111,9 +110,6 @@ class QFunction(nn.Module):
         gamma: float = 1.0,
     ):
         super().__init__()
-        for name, value in (("batch_size", batch_size), ("width", width), ("members", members)):
-            check_range(f"Q's {name}", value, 1)
-        check_range("gamma", gamma, 0.0, 1.0)
         self.trunk = copy.deepcopy(policy.model.base_model)
         hidden = policy.model.config.hidden_size
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))

@@ -170,12 +170,12 @@ def test_whatever_is_held_out_something_is_learnt_from(start: str, held_out: flo
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"window": 0}, "window=0"), ({"held_out": 1.5}, "held_out=1.5"), ({"q_members": 0}, "members=0"),
-     ({"gamma": 2.0}, "gamma=2.0"), ({"q_batch_size": 0}, "batch_size=0")],
+    [({"window": 0}, "window=0"), ({"held_out": 1.5}, "held_out=1.5"), ({"q_members": 0}, "q_members=0"),
+     ({"gamma": 2.0}, "gamma=2.0"), ({"q_batch_size": 0}, "q_batch_size=0")],
 )  # fmt: skip
 def test_values_out_of_range_are_named(start: str, values: dict[str, float], message: str):
     with pytest.raises(ValueError, match=message):
-        IterPPO(start, PPO(), **values).prepare(practice(logged=0))
+        IterPPO(start, PPO(), **values)
 
 
 def test_the_solvers_values_out_of_range_are_named():
