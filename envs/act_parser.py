@@ -27,8 +27,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from envs.acts import UNCLEAR, Act
 from envs.phrasebook import Phrasebook
-from envs.sales.catalogue import UNCLEAR, Act
 
 NOT_UNDERSTOOD: Final = (UNCLEAR,)
 MOST_WORDS: Final = 24

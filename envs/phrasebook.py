@@ -30,7 +30,7 @@ from typing import Final
 
 import numpy as np
 
-from envs.sales.catalogue import Act
+from envs.acts import Act
 
 HELD_OUT_SHARE: Final = 0.15
 SMALLEST_SPLIT_SECTION: Final = 5

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from envs.act_parser import ActParser
-from envs.sales.catalogue import BUYER_ACTS, CATALOGUE, NEEDS, PRODUCTS, SELLER_ACTS, STYLES, UNCLEAR, WORRIES, Act
+from envs.acts import UNCLEAR, Act
+from envs.sales.catalogue import BUYER_ACTS, CATALOGUE, NEEDS, PRODUCTS, SELLER_ACTS, STYLES, WORRIES
 from envs.sales.language import buyer_parser, buyer_phrasebook, seller_parser, seller_phrasebook
 
 SIDES = {

@@ -7,8 +7,9 @@ import re
 import numpy as np
 import pytest
 
+from envs.acts import Act
 from envs.phrasebook import Phrasebook
-from envs.sales.catalogue import BUYER_ACTS, PRODUCTS, SELLER_ACTS, STYLES, Act
+from envs.sales.catalogue import BUYER_ACTS, PRODUCTS, SELLER_ACTS, STYLES
 from envs.sales.language import buyer_phrasebook, seller_phrasebook
 
 SIDES = {"seller": (seller_phrasebook, SELLER_ACTS), "buyer": (buyer_phrasebook, BUYER_ACTS)}

@@ -7,8 +7,9 @@ from itertools import product
 import numpy as np
 import pytest
 
+from envs.acts import UNCLEAR, Act
 from envs.sales import program
-from envs.sales.catalogue import BUDGETS, BUYER_ACTS, NEEDS, SELLER_ACTS, STYLES, UNCLEAR, WORRIES, Act
+from envs.sales.catalogue import BUDGETS, BUYER_ACTS, NEEDS, SELLER_ACTS, STYLES, WORRIES
 from envs.sales.corpus import converse
 from envs.sales.env import profiles_of
 from envs.sales.knowledge import Knowledge, begin, learn

@@ -10,9 +10,10 @@ import yaml
 from transformers import LlamaForCausalLM
 
 from envs.act_parser import reframed
+from envs.acts import Act
 from envs.chat_format import decode, encode_chat, train_tokenizer
 from envs.language_models import load_transformers
-from envs.sales.catalogue import SELLER_ACTS, Act
+from envs.sales.catalogue import SELLER_ACTS
 from envs.sales.knowledge import Knowledge
 from envs.sales.language import seller_phrasebook
 from envs.sales.reading import FACTS, doing, standing

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from envs.acts import Act
+
 NEEDS: Final = ("commute", "touring", "trail", "racing", "cargo", "folding")
 """What the bicycle is for."""
 TIERS: Final = ("basic", "premium")
@@ -48,17 +50,6 @@ CATALOGUE: Final = (
 PRODUCTS: Final = {product.name: product for product in CATALOGUE}
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
-    """What an utterance does, without its words: a kind and, for some, what it is about (``pitch`` of ``Metro``)."""
-
-    kind: str
-    about: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.kind}({self.about})" if self.about else self.kind
-
-
 SELLER_ACTS: Final = (
     Act("greet"),
     Act("small_talk"),
@@ -71,9 +62,6 @@ SELLER_ACTS: Final = (
     Act("close"),
     Act("goodbye"),
 )
-UNCLEAR: Final = Act("unclear")
-"""What the parser says of an utterance that is none of the above. Never generated, always costly."""
-
 BUYER_ACTS: Final = (
     Act("open"),  # "Hi, I'm looking for a bike."
     Act("open_idle"),  # the same from a buyer who is only killing time

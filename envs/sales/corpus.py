@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from envs.acts import Act
 from envs.conversation import Conversation
 from envs.sales import program
-from envs.sales.catalogue import BUYER_ACTS, SELLER_ACTS, STYLES, Act
+from envs.sales.catalogue import BUYER_ACTS, SELLER_ACTS, STYLES
 from envs.sales.env import HORIZON, IDLE, opening_act, profiles_of
 from envs.sales.knowledge import Knowledge, begin, learn
 from envs.sales.language import buyer_phrasebook, seller_phrasebook

@@ -19,9 +19,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from envs.acts import Act
 from envs.conversation import Turn
 from envs.env import Assessment, ConversationEnv, Episode, Scenario, StopReason
-from envs.sales.catalogue import BUDGETS, CATALOGUE, NEEDS, OFFERS, WORRIES, Act
+from envs.sales.catalogue import BUDGETS, CATALOGUE, NEEDS, OFFERS, WORRIES
 from envs.sales.language import buyer_phrasebook
 from envs.sales.program import PATIENCE, Mind, Profile
 from envs.sales.users import hybrid_buyer, program_buyer

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from envs.sales.catalogue import NEEDS, PRODUCTS, TIERS, WORRIES, Act
+from envs.acts import Act
+from envs.sales.catalogue import NEEDS, PRODUCTS, TIERS, WORRIES
 from envs.sales.program import HURRY_AT, PATIENCE, Fit, Mind, Profile, respond
 
 _FIT_BY_REACTION: dict[str, Fit] = {"like": "full", "too_dear": "dear", "too_basic": "basic", "wrong_kind": "wrong"}

@@ -17,8 +17,9 @@ from typing import Any, Final
 import numpy as np
 
 from envs.act_parser import ActParser, Example, Schedule, examples, reframed, train
+from envs.acts import UNCLEAR, Act
 from envs.phrasebook import Phrasebook, words_of
-from envs.sales.catalogue import BUYER_ACTS, CATALOGUE, SELLER_ACTS, STYLES, UNCLEAR, Act
+from envs.sales.catalogue import BUYER_ACTS, CATALOGUE, SELLER_ACTS, STYLES
 
 _HERE: Final = Path(__file__).parent
 DETAILS: Final = {

@@ -19,7 +19,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-from envs.sales.catalogue import BUDGETS, NEEDS, STYLES, WORRIES, Act
+from envs.acts import Act
+from envs.sales.catalogue import BUDGETS, NEEDS, STYLES, WORRIES
 from envs.sales.knowledge import Knowledge, learn
 from envs.sales.program import MAX_DISCOUNTS, Outcome, Profile, respond
 

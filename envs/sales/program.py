@@ -19,7 +19,8 @@ from typing import Final, Literal
 
 import numpy as np
 
-from envs.sales.catalogue import PRODUCTS, Act
+from envs.acts import Act
+from envs.sales.catalogue import PRODUCTS
 
 MAX_TRUST: Final = 3
 MAX_DISCOUNTS: Final = 2

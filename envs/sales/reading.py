@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from envs.sales.catalogue import BUDGETS, NEEDS, PRODUCTS, SELLER_ACTS, TIERS, WORRIES, Act
+from envs.acts import Act
+from envs.sales.catalogue import BUDGETS, NEEDS, PRODUCTS, SELLER_ACTS, TIERS, WORRIES
 from envs.sales.knowledge import Knowledge
 from envs.sales.program import MAX_DISCOUNTS, MAX_TRUST
 

@@ -21,8 +21,9 @@ from functools import cache
 
 import numpy as np
 
+from envs.acts import Act
 from envs.conversation import Conversation
-from envs.sales.catalogue import CATALOGUE, SELLER_ACTS, WORRIES, Act
+from envs.sales.catalogue import CATALOGUE, SELLER_ACTS, WORRIES
 from envs.sales.knowledge import Knowledge, begin, learn
 from envs.sales.language import buyer_parser, seller_parser, seller_phrasebook
 from envs.sales.planner import Planner, Pleaser

@@ -13,9 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
+from envs.acts import Act
 from envs.env import Episode
 from envs.sales import program
-from envs.sales.catalogue import Act
 from envs.sales.language import buyer_phrasebook, seller_parser
 from envs.sales.program import Mind, Profile
 from envs.users import Reply, UserSimulator

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from envs.acts import Act
 from envs.conversation import Message
-from envs.sales.catalogue import Act
 from envs.sales.users import Line
 
 PRICE = "$PRICE"
