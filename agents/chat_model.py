@@ -13,7 +13,7 @@ agent's. The conversation closes it in the next prompt, as it would close anyone
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,9 @@ from envs.trajectory import Trajectory, Utterance
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_NEVER = -1e9
+"""The logit of a token that may not be said, where infinity would turn gradients into NaN."""
 
 TokenSequence = tuple[Sequence[int], Sequence[bool] | np.ndarray]
 """Token ids, and which of them count, both [T]."""
@@ -202,6 +205,18 @@ class ChatModel:
         logits = (logits.float() / self.temperature).index_fill(1, banned, -torch.inf)
         values = logits.log_softmax(-1).gather(1, ids[rows, columns][:, None])[:, 0]
         return torch.zeros(ids.shape, device=device).index_put((rows, columns), values)
+
+    def distributions(self, inputs: Mapping[str, Tensor], rows: Tensor, places: Tensor) -> Tensor:
+        """[N, V] log-probabilities of what may be said after each place of a batch, at the model's temperature.
+
+        ``inputs`` are those of a forward pass (``input_ids`` [B, T], …), ``rows`` and ``places`` [N] point into them.
+        Unlike ``logprobs``, words that may not be said have a finite log-probability so low that p·log p and its
+        gradient are 0 and not NaN.
+        """
+        states = self.model.base_model(**inputs, use_cache=False).last_hidden_state
+        logits = self.model.get_output_embeddings()(states[rows, places]).float() / self.temperature
+        banned = torch.tensor(self.banned, dtype=torch.long, device=logits.device)
+        return logits.index_fill(1, banned, _NEVER).log_softmax(-1)
 
     def _logits(self, ids: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """[N, V] the logits at the places given.

@@ -31,22 +31,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from agents.agent import Agent, Metrics, check_range
+from agents.behaviour import behaviour_metrics, mean_logprobs
 from agents.chat_model import ChatModel
 from agents.packing import Prompts
 from agents.ppo import SingleTurnSolver
 from agents.practice import Practice
 from agents.q_function import Labelled, QFunction
+from agents.reader import trunk_rate
 from agents.starting import starting_policy
 from envs.conversation import Conversation
 from envs.trajectory import Trajectory, Utterance, read_jsonl, write_jsonl
 
 ODD_SAMPLE = 96
 """Conversations of a batch on which the share of odd language is measured."""
-TRUNK_RATE = 1e-3
-"""The learning rate of Q's trunk where it has not learnt to read."""
 
 
 class IterPPO(Agent):
@@ -128,9 +127,7 @@ class IterPPO(Agent):
             self.q.fit(self._labelled(practice.logged()), rng, epochs=self.warm_start)
 
     def _new_q(self, rng: np.random.Generator) -> QFunction:
-        rate = self._trunk_rate
-        if rate is None:
-            rate = 0.0 if getattr(self.start.model.config, "learnt_to_read", False) else TRUNK_RATE
+        rate = trunk_rate(self.start) if self._trunk_rate is None else self._trunk_rate
         return QFunction(self.start, rng, trunk_learning_rate=rate, **self._fitting)
 
     def act(
@@ -197,27 +194,3 @@ class IterPPO(Agent):
         self.q.restore(folder)
         self._odd_below = json.loads((folder / "odd_below.json").read_text())
         self._batches = [list(read_jsonl(path)) for path in sorted(folder.glob("window*.jsonl"))]
-
-
-def behaviour_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """How the conversations of this iteration went: means over the scored ones, and how many were not."""
-    judged = [trajectory for trajectory in trajectories if trajectory.judged]
-    return {
-        "practice_return": float(np.mean([t.returns() for t in judged])),
-        "practice_success": float(np.mean([bool(t.success) for t in judged])),
-        "practice_exchanges": float(np.mean([t.exchanges for t in judged])),
-        "unscored": float(len(trajectories) - len(judged)),
-    }
-
-
-@torch.no_grad()
-def mean_logprobs(model: ChatModel, trajectories: Sequence[Trajectory], batch_size: int = 32) -> np.ndarray:
-    """The mean log-probability per token, under ``model``, of every utterance the agent said in ``trajectories``."""
-    means: list[float] = []
-    for i in range(0, len(trajectories), batch_size):
-        read = [model.trajectory_tokens(trajectory) for trajectory in trajectories[i : i + batch_size]]
-        scores = model.logprobs([(one.ids, one.agent) for one in read]).numpy()  # [B, T]
-        for one, row in zip(read, scores, strict=True):
-            spans = zip(one.prompt_ends + 1, one.turn_ends + 1, strict=True)
-            means += [float(row[a:b].mean()) for a, b in spans if b > a]
-    return np.array(means)

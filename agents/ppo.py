@@ -30,14 +30,25 @@ import torch
 from torch import Tensor, nn
 
 from agents.agent import check_range
+from agents.behaviour import mean_metrics
 from agents.chat_model import ChatModel
 from agents.packing import Packed, Prompts, like_lengths, pack
-from agents.q_function import QFunction
 from envs.trajectory import Utterance
 
 Metrics = dict[str, float]
-_NEVER = -1e9
-"""The logit of a token that may not be said: finite, so that p·log p and its gradient are 0 and not NaN."""
+
+
+class Scorer(Protocol):
+    """Tells what responses are worth: Q, or a reward of single turns."""
+
+    @property
+    def spread(self) -> Tensor:
+        """The unit of advantages: a standard deviation of what is predicted."""
+
+    def values(self, packed: Packed, prompts: Sequence[Prompts], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """V at each prompt [R], and the value at each response token [N], whose last is that of the whole response.
+
+        ``prompts`` are those packed, with one conversation per response; ``rng`` serves scorers that sample."""
 
 
 class SingleTurnSolver(Protocol):
@@ -47,13 +58,13 @@ class SingleTurnSolver(Protocol):
         self,
         policy: ChatModel,
         reference: ChatModel,
-        q: QFunction,
+        scorer: Scorer,
         prompts: Sequence[Prompts],
         rng: np.random.Generator,
         *,
         start: ChatModel | None = None,
     ) -> Metrics:
-        """Change ``policy`` in place so that its responses to ``prompts`` have a higher Q, near ``reference``.
+        """Change ``policy`` in place so that its responses to ``prompts`` score higher, near ``reference``.
 
         ``start`` is where learning began; solvers may pull towards it against drift of the language.
         """
@@ -112,7 +123,7 @@ class PPO:
         self,
         policy: ChatModel,
         reference: ChatModel,
-        q: QFunction,
+        scorer: Scorer,
         prompts: Sequence[Prompts],
         rng: np.random.Generator,
         *,
@@ -124,7 +135,7 @@ class PPO:
         for part in np.array_split(chosen, min(self.rounds, len(chosen))):
             responses = respond(policy, [prompts[i] for i in part], rng)
             logs.append(response_metrics(responses))
-            batches = self._prepare(policy, reference, start, q, [prompts[i] for i in part], responses, rng, logs)
+            batches = self._prepare(policy, reference, start, scorer, [prompts[i] for i in part], responses, rng, logs)
             for _ in range(self.epochs):
                 for i in rng.permutation(len(batches)):
                     logs.append(self._update(policy, optimizer, batches[i]))
@@ -132,7 +143,7 @@ class PPO:
         return mean_metrics(logs)
 
     def _prepare(
-        self, policy: ChatModel, reference: ChatModel, start: ChatModel | None, q: QFunction,
+        self, policy: ChatModel, reference: ChatModel, start: ChatModel | None, scorer: Scorer,
         prompts: Sequence[Prompts], responses: list[list[Utterance]], rng: np.random.Generator, logs: list[Metrics],
     ) -> list[_Batch]:  # fmt: skip
         """Score every response once and keep what the loss needs."""
@@ -144,10 +155,10 @@ class PPO:
             said = [kept[i][1] for i in chosen]
             tails = [[policy.tail(tokens) for tokens in row] for row in said]
             packed = pack([kept[i][0] for i in chosen], said, tails)
-            value, along = q.values(packed)
+            value, along = scorer.values(packed, [kept[i][0] for i in chosen], rng)
             raw.append((packed, token_advantages(packed, value, along, self.gae_lambda), value, along[packed.last]))
         gained = torch.cat([last - value for _, _, value, last in raw])
-        mean, unit = torch.cat([advantages for _, advantages, _, _ in raw]).mean(), q.spread
+        mean, unit = torch.cat([advantages for _, advantages, _, _ in raw]).mean(), scorer.spread
         logs.append({"q_gain": gained.mean().item(), "q_spread": gained.std().item()})
         with torch.no_grad():
             return [
@@ -207,10 +218,7 @@ def _answered(one: Prompts, said: list[Utterance]) -> tuple[Prompts, list[tuple[
 
 def token_logprobs(model: ChatModel, packed: Packed) -> Tensor:
     """[N, V] log-probabilities of what may be said at every response token, at the model's temperature."""
-    states = model.model.base_model(**packed.inputs, use_cache=False).last_hidden_state
-    logits = model.model.get_output_embeddings()(states[packed.rows, packed.before]).float() / model.temperature
-    banned = torch.tensor(model.banned, dtype=torch.long)
-    return logits.index_fill(1, banned, _NEVER).log_softmax(-1)
+    return model.distributions(packed.inputs, packed.rows, packed.before)
 
 
 def chosen_logprobs(logprobs: Tensor, packed: Packed) -> Tensor:
@@ -258,9 +266,3 @@ def response_metrics(responses: Sequence[Sequence[Utterance]]) -> Metrics:
         "response_length": float(np.mean([len(utterance.tokens) for utterance in flat])),
         "distinct_responses": len({utterance.text for utterance in flat}) / len(flat),
     }
-
-
-def mean_metrics(logs: Sequence[Metrics]) -> Metrics:
-    """The mean of every figure over the entries that have it."""
-    names = dict.fromkeys(name for log in logs for name in log)
-    return {name: float(np.mean([log[name] for log in logs if name in log])) for name in names}

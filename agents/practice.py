@@ -1,20 +1,23 @@
 """What an agent may consume while it learns, and the meter that counts it.
 
-Every agent gets the same number of conversations with users; what it does with them is its own. Compute is recorded
-apart. Training seeds come from ``TRAINING_SEEDS`` and never meet the evaluation's.
+Every agent gets the same number of conversations with users; what it does with them is its own: one after another
+(``converse``), two on one scenario to be compared (``pairs``), or one and another way it might have gone on from one of
+its moments (``branches``). Calls of the judge and compute are recorded apart. Training seeds come from
+``TRAINING_SEEDS`` and never meet the evaluation's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 
 import numpy as np
 
 from agents.agent import Agent
-from agents.rollout import rollout
+from agents.rollout import Moment, play, rollout, speak
 from envs.env import ConversationEnv
-from envs.trajectory import Trajectory
+from envs.judges import Pair, Preference, PreferenceJudge, TurnJudge, draw_label, draw_labels
+from envs.trajectory import Trajectory, Utterance
 
 TRAINING_SEEDS = range(1 << 32, 1 << 33)
 """Conversation seeds of practice; those of evaluation lie below, and those of logged data above."""
@@ -35,6 +38,31 @@ class Budget:
     """Conversations an agent is expected to take per iteration."""
     logged: int = 0
     """Conversations of the environment's behaviour policy that every agent gets beforehand, at no cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One moment and two conversations from there on, equal up to it."""
+
+    exchange: int
+    """The agent's turn (0-based) at which they part."""
+    first: Trajectory
+    second: Trajectory
+
+    @property
+    def pair(self) -> Pair:
+        return self.first, self.second
+
+
+@dataclass(frozen=True, slots=True)
+class Alternatives:
+    """A conversation, and at every turn of the agent another utterance that it might have said instead."""
+
+    trajectory: Trajectory
+    moments: tuple[Moment, ...]
+    """[K] before each turn."""
+    others: tuple[Utterance, ...]
+    """[K]"""
 
 
 @dataclass(slots=True)
@@ -59,6 +87,8 @@ class Practice:
         seed: the run's seed; conversation ``i`` of the run always gets the same environment seed.
         behaviour: who speaks in the logged data; None for environments without any.
         logged_env: where it speaks, so that logged data is the same whomever the agent learns with; ``env`` if None.
+        judge: compares conversations; None where nothing is compared.
+        turn_judge: compares two utterances at one moment, without playing on.
         on_conversation: called with each trajectory as it ends, for progress bars.
         on_logged: the same for those of the logged data, which are made anew in every run.
     """
@@ -68,12 +98,15 @@ class Practice:
     seed: int
     behaviour: Agent | None = None
     logged_env: ConversationEnv | None = None
+    judge: PreferenceJudge | None = None
+    turn_judge: TurnJudge | None = None
     on_conversation: Callable[[Trajectory], None] | None = None
     on_logged: Callable[[Trajectory], None] | None = None
     spent: Spent = field(default_factory=Spent)
     iteration: int = 0
     finished: bool = False
     _logged: list[Trajectory] | None = None
+    _logged_pairs: tuple[list[Pair], np.ndarray] | None = None
 
     @property
     def rng(self) -> np.random.Generator:
@@ -98,41 +131,167 @@ class Practice:
     def converse(self, agent: Agent, n: int | None = None) -> list[Trajectory]:
         """``n`` conversations of ``agent`` in new training scenarios.
 
-        By default an iteration's share; the last iteration takes along a rest that would be less than half of it.
+        By default ``iteration_share()``.
 
         Raises ``BudgetSpent`` when fewer than ``n`` are left. Unscored conversations are among them
         (``judged=False``) and count as spent; leave them out of whatever is learnt.
         """
-        if n is None:
-            share, left = self.budget.per_iteration, self.remaining
-            n = left if left < share + (share + 1) // 2 else share
-        if not 0 < n <= self.remaining:
-            raise BudgetSpent(f"{n} conversations asked for, {self.remaining} of {self.budget.conversations} are left.")
-        base = TRAINING_SEEDS.start + (self.seed % 4096) * (1 << 20)
-        first = base + self.spent.conversations
-        trajectories = rollout(agent, self.env, range(first, first + n), on_done=self.on_conversation)
+        n = self.iteration_share() if n is None else n
+        seeds = self._take(n)
+        trajectories = rollout(agent, self.env, seeds, on_done=self.on_conversation)
         self._count(trajectories)
         return trajectories
+
+    def iteration_share(self) -> int:
+        """How many conversations an iteration is expected to take: ``budget.per_iteration``, and in the last one also
+        a rest that would be less than half of it."""
+        share, left = self.budget.per_iteration, self.remaining
+        return left if left < share + (share + 1) // 2 else share
+
+    def pairs(self, first: Agent, second: Agent, n: int) -> list[Pair]:
+        """``n`` new training scenarios with one conversation of each agent, independent of one another given the
+        scenario. ``2n`` conversations are spent. An agent may be compared with itself.
+
+        Raises ``BudgetSpent`` when fewer are left.
+        """
+        seeds = self._take(2 * n)[:n]
+        if first is second:
+            moments = [Moment(self.env.begin(seed, take)) for take in (0, 1) for seed in seeds]
+            both = play(first, self.env, moments, on_done=self.on_conversation)
+            firsts, seconds = both[:n], both[n:]
+        else:
+            firsts = rollout(first, self.env, seeds, on_done=self.on_conversation)
+            seconds = rollout(second, self.env, seeds, take=1, on_done=self.on_conversation)
+        self._count([*firsts, *seconds])
+        return list(zip(firsts, seconds, strict=True))
+
+    def branches(self, agent: Agent, n: int, rng: np.random.Generator) -> list[Branch]:
+        """``n`` conversations of ``agent``, and each once more from one of its moments on, drawn evenly by ``rng``.
+
+        ``2n`` conversations are spent: one that begins in the middle counts as one.
+        """
+        seeds = self._take(2 * n)[:n]
+        trunks, moments = self._with_moments(agent, seeds)
+        at = [int(rng.integers(len(of_one))) for of_one in moments]
+        again = [another_take(of_one[k]) for of_one, k in zip(moments, at, strict=True)]
+        others = play(agent, self.env, again, on_done=self.on_conversation)
+        self._count(trunks)
+        self._count(others, again)
+        return [Branch(*branch) for branch in zip(at, trunks, others, strict=True)]
+
+    def alternatives(self, agent: Agent, n: int) -> list[Alternatives]:
+        """``n`` conversations of ``agent``, and what else it might have said at every turn. ``n`` conversations are
+        spent: the other utterances meet no user."""
+        trunks, moments = self._with_moments(agent, self._take(n))
+        self._count(trunks)
+        flat = [another_take(moment).episode for of_one in moments for moment in of_one]
+        others: list[Utterance] = []
+        for i in range(0, len(flat), 256):
+            others += speak(agent, flat[i : i + 256])
+        following = iter(others)
+        return [
+            Alternatives(trunk, tuple(of_one), tuple(next(following) for _ in of_one))
+            for trunk, of_one in zip(trunks, moments, strict=True)
+        ]
+
+    def _with_moments(self, agent: Agent, seeds: Sequence[int]) -> tuple[list[Trajectory], list[list[Moment]]]:
+        trunks: list[Trajectory] = []
+        moments: list[list[Moment]] = [[] for _ in seeds]
+        for start in range(0, len(seeds), 256):
+
+            def note(index: int, moment: Moment, start: int = start) -> None:
+                moments[start + index].append(moment)
+
+            begun = [Moment(self.env.begin(seed)) for seed in seeds[start : start + 256]]
+            trunks += play(agent, self.env, begun, on_done=self.on_conversation, on_moment=note)
+        return trunks, moments
+
+    def _take(self, n: int) -> range:
+        """The seeds of the next ``n`` conversations. Raises ``BudgetSpent`` when fewer are left."""
+        if not 0 < n <= self.remaining:
+            raise BudgetSpent(f"{n} conversations asked for, {self.remaining} of {self.budget.conversations} are left.")
+        first = TRAINING_SEEDS.start + (self.seed % 4096) * (1 << 20) + self.spent.conversations
+        return range(first, first + n)
+
+    # ---- what the judge says --------------------------------------------------------------------------------------
+
+    def preferences(self, pairs: Sequence[Pair]) -> list[Preference]:
+        """The judge's own probabilities. Each pair is one call of the judge."""
+        preferences = self._named_judge().prefer(pairs)
+        self.spent.judge_calls += len(pairs)
+        return preferences
+
+    def labels(self, pairs: Sequence[Pair]) -> np.ndarray:
+        """[N] a label per pair drawn from the judge's probabilities: 1 where the first is preferred, 0 where the
+        second is, ½ for a tie; NaN where the judge failed: leave these out."""
+        rngs = self._label_rngs(len(pairs))
+        return draw_labels(self._named_judge(), pairs, rngs)
+
+    def turn_labels(self, moments: Sequence[Moment], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
+        """[N] the same for two utterances at one moment, of a judge who sees no further than that."""
+        if self.turn_judge is None:
+            raise ValueError(
+                "This environment names no judge of single turns: its YAML has no `turn_judge:` entry. Add one to "
+                "conf/env/<name>.yaml, or learn from whole conversations (agent.labels=value)."
+            )
+        episodes = [moment.episode for moment in moments]
+        preferences = self.turn_judge.prefer_turns(episodes, first, second)
+        rngs = self._label_rngs(len(episodes))
+        return np.array([draw_label(one, rng) for one, rng in zip(preferences, rngs, strict=True)])
+
+    def _label_rngs(self, n: int) -> list[np.random.Generator]:
+        first = self.spent.judge_calls
+        self.spent.judge_calls += n
+        return [np.random.default_rng((self.seed, first + i, 0x1ABE1)) for i in range(n)]
+
+    def _named_judge(self) -> PreferenceJudge:
+        if self.judge is None:
+            raise ValueError(
+                "There is no judge to compare conversations with; name one of conf/judge, such as judge=outcome."
+            )
+        return self.judge
+
+    # ---- what is given --------------------------------------------------------------------------------------------
+
+    def logged_pairs(self) -> tuple[Sequence[Pair], np.ndarray]:
+        """Pairs of conversations of the behaviour policy, two on each scenario, and the judge's labels [N] (see
+        ``labels``): the preference data that is collected before anybody learns, the same for every agent and seed.
+
+        ``budget.logged`` conversations, hence half as many pairs. Not metered.
+        """
+        if self._logged_pairs is None:
+            seeds, env = LOGGED_SEEDS[: self.budget.logged // 2], self.logged_env or self.env
+            both = [rollout(self._behaviour(), env, seeds, take=take, on_done=self.on_logged) for take in (0, 1)]
+            pairs = list(zip(*both, strict=True))
+            rngs = [np.random.default_rng((seed, 0x1ABE1)) for seed in seeds]
+            self._logged_pairs = pairs, draw_labels(self._named_judge(), pairs, rngs)
+        return self._logged_pairs
 
     def logged(self) -> Sequence[Trajectory]:
         """The offline data of this environment: ``budget.logged`` conversations of its behaviour policy, the same for
         every agent and seed. Not metered. Raises ``ValueError`` when the environment names no behaviour policy."""
+        if self._logged is None:
+            seeds = LOGGED_SEEDS[: self.budget.logged]
+            self._logged = rollout(self._behaviour(), self.logged_env or self.env, seeds, on_done=self.on_logged)
+        return self._logged
+
+    def _behaviour(self) -> Agent:
         if self.behaviour is None:
             raise ValueError(
                 "This environment has no logged data: its YAML names no behaviour policy. Add a `behaviour:` entry to "
                 "conf/env/<name>.yaml, or give the agent a start model (agent.start=<folder>) and no logged data."
             )
-        if self._logged is None:
-            seeds = LOGGED_SEEDS[: self.budget.logged]
-            self._logged = rollout(self.behaviour, self.logged_env or self.env, seeds, on_done=self.on_logged)
-        return self._logged
+        return self.behaviour
 
-    def _count(self, trajectories: Sequence[Trajectory]) -> None:
+    def _count(self, trajectories: Sequence[Trajectory], since: Sequence[Moment] | None = None) -> None:
+        """Count conversations; of those that were played on, what is new ``since`` their moments."""
         self.spent.conversations += len(trajectories)
-        self.spent.exchanges += sum(t.exchanges for t in trajectories)
-        self.spent.user_tokens += sum(t.user_tokens for t in trajectories)
-        self.spent.agent_tokens += sum(t.agent_tokens for t in trajectories)
-        self.spent.unscored += sum(not t.judged for t in trajectories)
+        for i, trajectory in enumerate(trajectories):
+            steps, user_tokens = (len(since[i].steps), since[i].user_tokens) if since else (0, 0)
+            self.spent.exchanges += trajectory.exchanges - steps
+            self.spent.user_tokens += trajectory.user_tokens - user_tokens
+            self.spent.agent_tokens += sum(len(step.utterance.tokens) for step in trajectory.steps[steps:])
+            self.spent.unscored += not trajectory.judged
 
     def state(self) -> dict[str, int]:
         """What a checkpoint keeps of the meter."""
@@ -142,3 +301,8 @@ class Practice:
         """Continue the meter where ``state`` left it."""
         self.iteration, self.finished = state["iteration"], bool(state["finished"])
         self.spent = Spent(**{f.name: state[f.name] for f in fields(Spent)})
+
+
+def another_take(moment: Moment) -> Moment:
+    """The same moment, from which everything is drawn anew."""
+    return replace(moment, episode=replace(moment.episode, take=moment.episode.take + 1))

@@ -32,7 +32,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from agents.chat_model import ChatModel
-from agents.packing import Packed, like_lengths
+from agents.packing import Packed, Prompts, like_lengths
 from envs.trajectory import Trajectory
 
 
@@ -218,7 +218,9 @@ class QFunction(nn.Module):
     # ---- reading --------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def values(self, packed: Packed) -> tuple[Tensor, Tensor]:
+    def values(
+        self, packed: Packed, prompts: Sequence[Prompts] = (), rng: np.random.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         """V at each prompt [R], and the value at each response token [N], whose last is Q(x, a).
 
         Pack the responses with the policy's ``tail``, at whose end Q is read.

@@ -12,7 +12,17 @@ from envs.env import Advance, ConversationEnv, Episode
 from envs.trajectory import Step, Trajectory, Utterance
 
 _AGENT_STREAM = 0xA9E27
-"""Keeps the agent's random stream apart from the user's, which is (seed, 1 + exchanges)."""
+"""Keeps the agent's random stream apart from the user's, which is (seed, 1 + exchanges, take)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A conversation before one of the agent's turns: it can be played on from here, as often as one likes."""
+
+    episode: Episode
+    steps: tuple[Step, ...] = ()
+    """What was said so far."""
+    user_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -24,10 +34,15 @@ class _Live:
     steps: list[Step] = field(default_factory=list)
     user_tokens: int = 0
 
+    @property
+    def moment(self) -> Moment:
+        return Moment(self.episode, tuple(self.steps), self.user_tokens)
 
-def agent_rng(seed: int, exchange: int) -> np.random.Generator:
-    """The generator of an agent's utterance in ``exchange`` (0-based) of the conversation that ``seed`` names."""
-    return np.random.default_rng((seed, 1 + exchange, _AGENT_STREAM))
+
+def agent_rng(seed: int, exchange: int, take: int = 0) -> np.random.Generator:
+    """The generator of an agent's utterance in ``exchange`` (0-based) of the conversation that ``seed`` and ``take``
+    name."""
+    return np.random.default_rng((seed, 1 + exchange, _AGENT_STREAM, take))
 
 
 def rollout(
@@ -35,6 +50,7 @@ def rollout(
     env: ConversationEnv,
     seeds: Sequence[int],
     *,
+    take: int = 0,
     batch_size: int = 256,
     explore: bool = True,
     on_done: Callable[[Trajectory], None] | None = None,
@@ -45,27 +61,53 @@ def rollout(
     not refilled, so that every conversation of a batch is at the same exchange). ``on_done`` is called with each
     trajectory as it ends, for progress bars. Results do not depend on ``batch_size`` beyond floating point.
     """
-    trajectories: list[Trajectory | None] = [None] * len(seeds)
+    trajectories: list[Trajectory] = []
     for start in range(0, len(seeds), batch_size):
-        live = [_Live(i, env.begin(int(seeds[i]))) for i in range(start, min(start + batch_size, len(seeds)))]
-        while live:
-            utterances = agent.act(
-                [one.episode.heard_by("agent") for one in live],
-                [agent_rng(one.episode.seed, one.episode.exchanges) for one in live],
-                explore=explore,
-            )
-            advances = env.advance([one.episode for one in live], [utterance.text for utterance in utterances])
-            going = []
-            for one, utterance, advance in zip(live, utterances, advances, strict=True):
-                _record(one, utterance, advance)
-                if not advance.done:
-                    going.append(one)
-                    continue
-                trajectories[one.index] = trajectory = _conclude(one, advance)
-                if on_done:
-                    on_done(trajectory)
-            live = going
+        moments = [Moment(env.begin(int(seed), take)) for seed in seeds[start : start + batch_size]]
+        trajectories += play(agent, env, moments, explore=explore, on_done=on_done)
+    return trajectories
+
+
+def play(
+    agent: Agent,
+    env: ConversationEnv,
+    moments: Sequence[Moment],
+    *,
+    explore: bool = True,
+    on_done: Callable[[Trajectory], None] | None = None,
+    on_moment: Callable[[int, Moment], None] | None = None,
+) -> list[Trajectory]:
+    """Each conversation from where it stands to its end, all in step; one trajectory per moment, in order.
+
+    ``on_moment`` is called with the index and the moment before each of the agent's turns.
+    """
+    trajectories: list[Trajectory | None] = [None] * len(moments)
+    live = [_Live(i, one.episode, list(one.steps), one.user_tokens) for i, one in enumerate(moments)]
+    while live:
+        if on_moment:
+            for one in live:
+                on_moment(one.index, one.moment)
+        episodes = [one.episode for one in live]
+        utterances = speak(agent, episodes, explore=explore)
+        advances = env.advance(episodes, [utterance.text for utterance in utterances])
+        going = []
+        for one, utterance, advance in zip(live, utterances, advances, strict=True):
+            _record(one, utterance, advance)
+            if not advance.done:
+                going.append(one)
+                continue
+            trajectories[one.index] = trajectory = _conclude(one, advance)
+            if on_done:
+                on_done(trajectory)
+        live = going
     return [trajectory for trajectory in trajectories if trajectory is not None]
+
+
+def speak(agent: Agent, episodes: Sequence[Episode], *, explore: bool = True) -> list[Utterance]:
+    """What the agent says next in each episode; of another take it is another draw."""
+    heard = [episode.heard_by("agent") for episode in episodes]
+    rngs = [agent_rng(episode.seed, episode.exchanges, episode.take) for episode in episodes]
+    return agent.act(heard, rngs, explore=explore)
 
 
 def _record(one: _Live, utterance: Utterance, advance: Advance) -> None:
@@ -95,4 +137,5 @@ def _conclude(one: _Live, advance: Advance) -> Trajectory:
         parts=dict(assessment.parts),
         user_tokens=one.user_tokens,
         failure=advance.failure,
+        take=advance.episode.take,
     )

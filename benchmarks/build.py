@@ -31,16 +31,19 @@ from agents.practice import Budget, Practice
 from benchmarks.learn import seed_libraries
 from benchmarks.progress import RunError, counter
 from envs.env import ConversationEnv
+from envs.judges import PreferenceJudge, TurnJudge
 from envs.trajectory import Trajectory
 from envs.users import UserSimulator
 
-RUNNER_KEYS = ("users", "behaviour", "behaviour_user", "start", "evaluation", "references")
+RUNNER_KEYS = ("users", "behaviour", "behaviour_user", "start", "scripted", "turn_judge", "evaluation", "references")
 """Keys of ``conf/env/NAME.yaml`` that are not the environment's own arguments:
 
 - ``users``: name → who can be talked with. The first is the default; all are evaluated.
 - ``behaviour``: the agent that speaks in the logged data. Optional.
 - ``behaviour_user``: the name of the user it speaks with, whomever a run learns with. Optional; the run's own user.
 - ``start``: folder of the starting model, for agents to refer to as ``${env.start}``. Optional.
+- ``scripted``: dotted path of the class that speaks by a rule, for agents to refer to as ``${env.scripted}``. Optional.
+- ``turn_judge``: who compares two utterances at one moment (``envs.judges.TurnJudge``). Optional.
 - ``evaluation``: ``{split: …, also: […]}``. Optional; all splits but ``train``, or ``train`` if there is no other.
 - ``references``: ``{start: AGENT, optimum: AGENT}``, whose mean returns are score 0 and score 1. Optional.
 """
@@ -148,6 +151,8 @@ class Experiment:
         _check_node(env, "env", given=("user", "split"))
         _check_node(beside["users"], "env.users")
         _check_node(beside["behaviour"], "env.behaviour")
+        _check_node(beside["turn_judge"], "env.turn_judge")
+        _check_node(self.config.get("judge"), "judge")
         if beside["behaviour_user"]:
             _choose("env.behaviour_user", beside["behaviour_user"], beside["users"], f"the users of env={self.env}")
         _ = self.splits
@@ -174,7 +179,15 @@ class Experiment:
         name = self.config["env"].get("behaviour_user")
         logged_env = self.build_env(self.build_user(name), "train") if name else None
         on_logged = counter("logged data, made anew", budget.logged)
-        return Practice(env, budget, self.seed, speaker, logged_env, on_conversation, on_logged)
+        return Practice(
+            env, budget, self.seed, speaker, logged_env, *self.build_judges(),
+            on_conversation=on_conversation, on_logged=on_logged,
+        )  # fmt: skip
+
+    def build_judges(self) -> tuple[PreferenceJudge | None, TurnJudge | None]:
+        """Who compares conversations, and who compares utterances; None where none is named."""
+        judge, turns = self.config.get("judge"), self.config["env"].get("turn_judge")
+        return _build(judge, "judge") if judge else None, _build(turns, "env.turn_judge") if turns else None
 
 
 def _resolve(config: DictConfig) -> dict[str, Any]:

@@ -19,9 +19,11 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from agents.agent import Agent
-from agents.chat_model import ChatModel
+from agents.chat_model import ChatModel, TrajectoryTokens
+from agents.ppo import exact_kl
 from agents.q_function import Labelled, QFunction
 from agents.rollout import rollout
+from agents.turn_gradient import token_batch, token_logprobs
 from envs.chat_format import encode_chat, never_spoken, train_tokenizer
 from envs.conversation import Conversation, Speaker
 from envs.decoding import Decoder, small_model
@@ -259,6 +261,50 @@ def _row_per_turn(one: Labelled) -> list[Labelled]:
     return rows
 
 
+# ---- the policy gradient: all turns of a conversation in one pass ----------------------------------------------------
+
+
+def turns(talk: Talk, repeats: int) -> dict[str, float]:
+    """Turns per CPU second of the policy loss and its gradient (``agents.turn_gradient``) over whole conversations, of the
+    same with a row for every turn (its prompt and its utterance), in batches of as many turns; and their ratio. Both
+    give the same gradient, which is a test."""
+    agent, _, env = _parties(talk)
+    reference = agent.clone()
+    whole = [
+        agent.trajectory_tokens(trajectory) for trajectory in rollout(_Speaker(agent), env, range(talk.conversations))
+    ]
+    rows = [row for one in whole for row in _turn_per_row(one)]
+
+    def learn(conversations: Sequence[TrajectoryTokens], batch_size: int) -> None:
+        for i in range(0, len(conversations), batch_size):
+            batch = token_batch(conversations[i : i + batch_size])
+            logprobs = token_logprobs(agent, batch)
+            with torch.no_grad():
+                others = token_logprobs(reference, batch)
+            chosen = logprobs.gather(1, batch.tokens[:, None])[:, 0]
+            loss = -chosen.sum() + 0.01 * exact_kl(logprobs, others).sum()
+            agent.model.zero_grad(set_to_none=True)
+            loss.backward()
+
+    ways: dict[str, Callable[[], object]] = {
+        "whole": lambda: learn(whole, 16),
+        "rows": lambda: learn(rows, 16 * talk.exchanges),
+    }
+    taken = _times(ways, repeats)
+    figures = {f"{way}_turns_per_s": len(rows) / statistics.median(s) for way, s in taken.items()}
+    return {**figures, "rows_over_whole": _ratio(taken["rows"], taken["whole"])}
+
+
+def _turn_per_row(one: TrajectoryTokens) -> list[TrajectoryTokens]:
+    """A conversation as rows that end with an utterance each, of which alone is learnt."""
+    rows = []
+    for start, end in zip(one.prompt_ends.tolist(), one.turn_ends.tolist(), strict=True):
+        agent = np.zeros(end + 1, dtype=bool)
+        agent[start + 1 :] = True
+        rows.append(TrajectoryTokens(one.ids[: end + 1], agent, np.array([start]), np.array([end])))
+    return rows
+
+
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
@@ -285,6 +331,16 @@ def main() -> None:
     two.add_argument("--repeats", type=int, default=3)
     two.set_defaults(
         run=lambda a: q_fit(
+            Talk(conversations=a.conversations, exchanges=a.exchanges, hidden_size=a.hidden_size), a.repeats
+        )
+    )
+    three = commands.add_parser("turns", help=turns.__doc__)
+    three.add_argument("--conversations", type=int, default=256)
+    three.add_argument("--exchanges", type=int, default=8)
+    three.add_argument("--hidden-size", type=int, default=64)
+    three.add_argument("--repeats", type=int, default=3)
+    three.set_defaults(
+        run=lambda a: turns(
             Talk(conversations=a.conversations, exchanges=a.exchanges, hidden_size=a.hidden_size), a.repeats
         )
     )

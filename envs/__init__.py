@@ -31,3 +31,8 @@ gymnasium.register(
     entry_point="envs.sales.env:make_sales",
     vector_entry_point="envs.sales.env:make_sales_vec",
 )
+gymnasium.register(
+    id="parley/Education-v0",
+    entry_point="envs.education.env:make_education",
+    vector_entry_point="envs.education.env:make_education_vec",
+)

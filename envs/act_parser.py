@@ -1,11 +1,11 @@
 """Reads an utterance back into the act it performs, and knows what it does not know.
 
-An utterance becomes a sequence of words in which the phrases of the phrasebook's keyed lists, the products and the
-prices stand as classes (``the <subject> is made for <doing>``), and asides (``well,``) are set apart. Its uni-, bi- and
-trigrams, and how many of them were never seen, feed a small network that names one act or none. Rules then turn down
-what a network can be talked into: marks that no phrase has, neighbouring words that no phrasing has side by side, words
-said twice, a wrong price, two products, a use that is not the product's, a negation that the act never has, a second
-sentence that does something else. Whatever fails is ``UNCLEAR``; a slip of the tongue may fail too.
+An utterance becomes a sequence of words in which the phrases of the phrasebook's keyed lists, the products, the prices
+and the topics stand as classes (``the <subject> is made for <doing>``), and asides (``well,``) are set apart. Its uni-,
+bi- and trigrams, and how many of them were never seen, feed a small network that names one act or none. Rules then turn
+down what a network can be talked into: marks that no phrase has, neighbouring words that no phrasing has side by side,
+words said twice, a wrong price, two products, a use that is not the product's, a negation that the act never has, a
+second sentence that does something else. Whatever fails is ``UNCLEAR``; a slip of the tongue may fail too.
 
 Reading needs numpy alone; ``train`` needs torch. Phrasings held out of the phrasebook are never trained on. So that
 they are understood all the same, every training utterance is shown a second time as if its own phrasing had been
@@ -38,6 +38,7 @@ LEAST_CERTAINTY: Final = 0.3
 """An act is read from an utterance only if it is at least so probable."""
 
 _TOKEN: Final = re.compile(r"\$\d+|\d+|[a-z]+(?:'[a-z]+)*|\S")
+_PHRASE_TOKEN: Final = re.compile(rf"[{{<]\w+[}}>]|{_TOKEN.pattern}")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9 $',.?!;]*")
 _SENTENCE: Final = re.compile(r"[^.?!]*[.?!]+|[^.?!]+$")
 _NEGATION: Final = re.compile(
@@ -48,7 +49,7 @@ _REPEATABLE: Final = frozenset({"bye", "that"})
 _UNSEEN_STEPS: Final = 6
 _COUNTED: Final = 3
 _KEPT_BROKEN: Final = 5
-_FRAMED: Final = re.compile(r"\{(say|ask|what)\}")
+_FRAMED: Final = re.compile(r"\{(say|ask|what)(_on)?\}")
 """The lists that hold what an act says, whatever is put around it."""
 _HIDDEN: Final = 0.3
 """The share of known triples that a training utterance is also shown without."""
@@ -89,6 +90,9 @@ class Lexicon:
     """Asides before a comma."""
     closers: frozenset[str] = frozenset()
     """Asides after a comma."""
+    fillers: Mapping[str, Any] = field(default_factory=dict)
+    """A tree of words; where the name of something that says nothing about the act ends (a topic), ``None`` leads to
+    the value that it fills. It stands as ``<topic>`` in ``tokens``, and may be part of a phrase."""
 
     @classmethod
     def of(
@@ -97,18 +101,15 @@ class Lexicon:
         details: Mapping[str, Mapping[str, str]],
         openers: Iterable[str] = (),
         closers: Iterable[str] = (),
+        fillers: Mapping[str, str] | None = None,
     ) -> Lexicon:
-        tree: dict[Any, Any] = {}
-        for phrase, owner in keyed.items():
-            node = tree
-            for word in _TOKEN.findall(phrase):
-                node = node.setdefault(word, {})
-            node[None] = (*owner,)
+        """``fillers`` are names in lower case with the value that each fills: ``{"gravity": "topic"}``."""
+        tree = _tree({phrase: (*owner,) for phrase, owner in keyed.items()})
         named = {name.lower(): {"name": name, **detail} for name, detail in details.items()}
-        return cls(tree, named, frozenset(openers), frozenset(closers))
+        return cls(tree, named, frozenset(openers), frozenset(closers), _tree(fillers or {}))
 
     def read(self, sentence: str) -> Reading:
-        words = _TOKEN.findall(sentence.lower().rstrip(".?! "))
+        words = self._filled(_TOKEN.findall(sentence.lower().rstrip(".?! ")))
         tokens: list[str] = []
         slots: list[Slot] = []
         subjects: list[str] = []
@@ -116,7 +117,7 @@ class Lexicon:
         place = 0
         while place < len(words):
             word = words[place]
-            found, size = self._longest(words, place)
+            found, size = _longest(self.phrases, words, place)
             if found:
                 slots.append(Slot(*found))
                 tokens.append(f"<{found[0]}>")
@@ -149,24 +150,50 @@ class Lexicon:
                 tokens = tokens[:comma]
         return tokens, asides
 
-    def _longest(self, words: Sequence[str], start: int) -> tuple[tuple[str, str] | None, int]:
-        """The list and key of the longest phrase that begins here, and how many words it takes."""
-        node: Any = self.phrases
-        found, size = None, 0
-        for count in range(start, len(words)):
-            node = node.get(words[count])
-            if node is None:
-                break
-            if None in node:
-                found, size = node[None], count + 1 - start
-        return found, size
+    def _filled(self, words: list[str]) -> list[str]:
+        """The words, with ``<topic>`` for the name of a topic."""
+        filled: list[str] = []
+        place = 0
+        while place < len(words):
+            found, size = _longest(self.fillers, words, place)
+            filled.append(f"<{found}>" if found else words[place])
+            place += size or 1
+        return filled
 
     def keyed(self) -> dict[str, tuple[str, str]]:
         """The phrases as ``of`` takes them."""
         return dict(_branches(self.phrases, ()))
 
+    def filling(self) -> dict[str, str]:
+        """The fillers as ``of`` takes them."""
+        return dict(_branches(self.fillers, ()))
 
-def _branches(node: Mapping[Any, Any], words: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, str]]]:
+
+def _tree(phrases: Mapping[str, Any]) -> dict[Any, Any]:
+    """The phrases as a tree of words. ``{topic}`` in a phrase is one word, ``<topic>``."""
+    tree: dict[Any, Any] = {}
+    for phrase, owner in phrases.items():
+        node = tree
+        for word in _PHRASE_TOKEN.findall(phrase):
+            node = node.setdefault(f"<{word[1:-1]}>" if word[0] == "{" else word, {})
+        node[None] = owner
+    return tree
+
+
+def _longest(tree: Mapping[Any, Any], words: Sequence[str], start: int) -> tuple[Any, int]:
+    """What the longest phrase that begins here leads to, and how many words it takes; None and 0 if none does."""
+    node: Any = tree
+    found, size = None, 0
+    for count in range(start, len(words)):
+        node = node.get(words[count])
+        if node is None:
+            break
+        if None in node:
+            found, size = node[None], count + 1 - start
+    return found, size
+
+
+def _branches(node: Mapping[Any, Any], words: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     for word, rest in node.items():
         if word is None:
             yield " ".join(words), rest
@@ -260,7 +287,9 @@ class ActParser:
         return cls(
             labels=tuple(facts["labels"]),
             features={gram: index for index, gram in enumerate(facts["features"])},
-            lexicon=Lexicon.of(*(facts[name] for name in ("keyed", "details", "openers", "closers"))),
+            lexicon=Lexicon.of(
+                facts["keyed"], facts["details"], facts["openers"], facts["closers"], facts.get("fillers")
+            ),
             rules=Rules(*sets),
             embedding=embedding,
             **arrays,
@@ -271,6 +300,7 @@ class ActParser:
         facts: dict[str, Any] = {"labels": self.labels, "features": list(self.features), "keyed": self.lexicon.keyed()}
         facts["details"] = {name: dict(detail) for name, detail in self.lexicon.details.items()}
         facts |= {"openers": sorted(self.lexicon.openers), "closers": sorted(self.lexicon.closers)}
+        facts["fillers"] = self.lexicon.filling()
         for name in _LEARNT:
             facts[name] = {label: sorted(values) for label, values in getattr(self.rules, name).items()}
         scale = np.abs(self.embedding).max(axis=0) / 127
@@ -497,9 +527,10 @@ def train(
 
     ``lent`` utterances (see ``reframed``) are learnt from beside the positives, and teach no word or rule.
     """
-    lexicon = Lexicon.of(book.keyed, book.details)
+    fillers = {option.lower(): name for name, options in book.values.items() for option in options}
+    lexicon = Lexicon.of(book.keyed, book.details, fillers=fillers)
     asides = asides_of(lexicon.read(example.text) for example in positives)
-    lexicon = Lexicon.of(book.keyed, book.details, *asides)
+    lexicon = Lexicon.of(book.keyed, book.details, *asides, fillers)
     readings = [lexicon.read(example.text) for example in positives]
     rules = _learnt_rules(positives, readings, lexicon)
     kinds = [example.act.kind if example.act.kind in rules.pooled else _label(example.act) for example in positives]

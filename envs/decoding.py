@@ -86,17 +86,29 @@ class Decoder:
 
     Args:
         model: a causal language model of ``transformers``, on any device.
-        tokenizer: names the end-of-turn token; for foreign tokenizers those of the model's generation config count too.
+        tokenizer: names the end-of-turn token; for foreign tokenizers those of the generation config count too.
+        other: a second model with the same tokenizer, for sampling from a mixture of both; None: of ``model`` alone.
+        share: of ``other``. Token by token the logits are (1 - share) of ``model`` and share of ``other``: the geometric
+            mixture of both next-token distributions (Nash-MD, arXiv 2312.00886, section 7; MTPO-τ).
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        other: PreTrainedModel | None = None,
+        share: float = 0.0,
+    ):
+        if not 0.0 <= share < 1.0:
+            raise ValueError(f"share={share}; a mixture has between 0 and less than 1 of the other model.")
         self.model = model
+        self._models = [model, other] if other is not None and share else [model]
         self.stop_ids = stop_ids(model, tokenizer)
         self.never_spoken = never_spoken(tokenizer, self.stop_ids)
         """What a speaker passes as ``banned``."""
         self.context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        rows: Any = _LlamaRows(model) if _LlamaRows.fits(model) else _AnyRows(model)
-        self._rows: _Rows = rows
+        rows: list[Any] = [_LlamaRows(one) if _LlamaRows.fits(one) else _AnyRows(one) for one in self._models]
+        self._rows: _Rows = rows[0] if len(rows) == 1 else _MixedRows(rows[0], rows[1], share)
         self._fed: list[tuple[int, ...]] = []
         self._weights: object = None
 
@@ -163,7 +175,9 @@ class Decoder:
                 )
 
     def _notice_new_weights(self) -> None:
-        weights = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.model.parameters())
+        weights = tuple(
+            (p.data_ptr(), 0 if p.is_inference() else p._version) for model in self._models for p in model.parameters()
+        )
         if weights != self._weights:
             self.forget()
             self._weights = weights
@@ -335,10 +349,13 @@ def _below(target: Tensor, total: Tensor) -> Tensor:
 class _Rows(Protocol):
     """The keys and values of a batch of rows, and how they grow. Slots are numbered from 0."""
 
-    keeps: bool
-    """Whether what the slots hold can be continued by a later ``generate``."""
-    logits: Tensor
-    """After ``feed`` and ``step``: [live rows, V padded to a multiple of _BLOCK], float32; padding is -inf."""
+    @property
+    def keeps(self) -> bool:
+        """Whether what the slots hold can be continued by a later ``generate``."""
+
+    @property
+    def logits(self) -> Tensor:
+        """After ``feed`` and ``step``: [live rows, V padded to a multiple of _BLOCK], float32; padding is -inf."""
 
     def clear(self) -> None:
         """Free everything."""
@@ -357,6 +374,45 @@ class _Rows(Protocol):
 
         False, and nothing is changed, where every ``step`` takes all slots anyway.
         """
+
+
+class _MixedRows:
+    """The rows of two models, fed alike; their logits are mixed."""
+
+    def __init__(self, first: _Rows, second: _Rows, share: float):
+        self._both, self._share = (first, second), share
+
+    @property
+    def keeps(self) -> bool:
+        return all(rows.keeps for rows in self._both)
+
+    @property
+    def logits(self) -> Tensor:
+        first, second = (rows.logits for rows in self._both)
+        return first * (1 - self._share) + second * self._share
+
+    def clear(self) -> None:
+        for rows in self._both:
+            rows.clear()
+
+    def arrange(self, sources: Sequence[int | None], kept: Sequence[int], capacity: int) -> None:
+        for rows in self._both:
+            rows.arrange(sources, kept, capacity)
+
+    def feed(self, suffixes: Sequence[Sequence[int]]) -> None:
+        for rows in self._both:
+            rows.feed(suffixes)
+
+    def step(self, tokens: np.ndarray) -> None:
+        for rows in self._both:
+            rows.step(tokens)
+
+    def swap(self, here: np.ndarray, there: np.ndarray) -> bool:
+        if any(isinstance(rows, _AnyRows) for rows in self._both):
+            return False  # before either has swapped
+        for rows in self._both:
+            rows.swap(here, there)
+        return True
 
 
 @dataclass(frozen=True)

@@ -91,12 +91,15 @@ class Episode:
     exchanges: int = 0
     memory: object = None
     """The user's private state, as its last ``Reply`` left it; None before its first."""
+    take: int = 0
+    """Which of several independent conversations of this scenario it is; what a seed draws besides the scenario
+    depends on it."""
 
     @property
     def rng(self) -> np.random.Generator:
         """The generator of the next exchange. It starts at 1 because ``default_rng((s, 0))`` is ``default_rng(s)``,
-        which the scenario was drawn from."""
-        return np.random.default_rng((self.seed, 1 + self.exchanges))
+        which the scenario was drawn from; a trailing 0, that of the first take, changes nothing."""
+        return np.random.default_rng((self.seed, 1 + self.exchanges, self.take))
 
     def heard_by(self, speaker: Speaker) -> Conversation:
         """The conversation as ``speaker`` holds it: the turns, and that side's own brief."""
@@ -220,10 +223,13 @@ class ConversationEnv(gymnasium.Env[Conversation, str], ABC):
 
     # ---- the rules ------------------------------------------------------------------------------------------------
 
-    def begin(self, seed: int) -> Episode:
-        """The episode that ``seed`` names, before the agent's first turn."""
+    def begin(self, seed: int, take: int = 0) -> Episode:
+        """The episode that ``seed`` names, before the agent's first turn.
+
+        Takes of one seed have the scenario in common and nothing else.
+        """
         scenario = self.sample_scenario(np.random.default_rng(seed))
-        return Episode(scenario, scenario.opening, int(seed))
+        return Episode(scenario, scenario.opening, int(seed), take=take)
 
     def advance(self, episodes: Sequence[Episode], utterances: Sequence[str]) -> list[Advance]:
         """One exchange in each episode: the agent says its utterance, the user answers, the conversation is assessed.

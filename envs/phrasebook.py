@@ -10,6 +10,7 @@ The file format, line by line (blank lines and lines that begin with ``#`` are s
 ``[style name kind kind]``    the same, for acts of these kinds only
 
 A pattern holds words, alternations ``(a|b|)`` that may nest, references ``{name}``, and values such as ``{price}``.
+What may stand for a value can be given with the file (``topic``: all topics); a phrase of a list may hold it too.
 Patterns begin in lower case unless the first word is always a capital; the utterance's first letter is raised and a
 full stop added where there is no other end. Patterns of ``[kind]`` and ``[kind about]`` are united.
 
@@ -37,8 +38,9 @@ SMALLEST_SPLIT_SECTION: Final = 5
 """A section of fewer patterns has none to spare."""
 STYLE_RATE: Final = 0.4
 """How often a style's wrapper is put around an utterance that admits one."""
+BRIEF_STYLES: Final = frozenset({"curt", "terse"})
 CURT_TRIES: Final = 3
-"""A curt speaker says the shortest of so many phrasings."""
+"""A speaker of a brief style says the shortest of so many phrasings."""
 
 MOST_WORDS_WRAPPED: Final = 10
 
@@ -121,25 +123,36 @@ class Phrasebook:
     details: Mapping[str, Mapping[str, str]]
     """By what an act is about: values for ``{name}`` (``price``: ``$590``), each also a key for keyed lists."""
     source: str = "phrasebook"
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What a caller may fill a placeholder with, where that is known beforehand: ``topic``: all topics."""
     _scripts: dict[Act, _Script] = field(default_factory=dict, repr=False, compare=False)
     _matchers: dict[Act, re.Pattern[str]] = field(default_factory=dict, repr=False, compare=False)
     _spoken: dict[tuple[Act, bool], frozenset[str]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def load(cls, path: str | Path, details: Mapping[str, Mapping[str, str]] | None = None) -> Phrasebook:
+    def load(
+        cls,
+        path: str | Path,
+        details: Mapping[str, Mapping[str, str]] | None = None,
+        values: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> Phrasebook:
         """The phrasebook in a file. Raises ValueError, with file and line, on what the format does not allow."""
         path = Path(path)
-        return cls.parse(path.read_text(encoding="utf-8"), details, source=path.name)
+        return cls.parse(path.read_text(encoding="utf-8"), details, values, source=path.name)
 
     @classmethod
     def parse(
-        cls, text: str, details: Mapping[str, Mapping[str, str]] | None = None, source: str = "phrasebook"
+        cls,
+        text: str,
+        details: Mapping[str, Mapping[str, str]] | None = None,
+        values: Mapping[str, tuple[str, ...]] | None = None,
+        source: str = "phrasebook",
     ) -> Phrasebook:
         """The phrasebook in a text."""
         reader = _Reader(source)
         for number, line in enumerate(text.splitlines(), 1):
             reader.read(number, line.strip())
-        return cls(reader.lists, reader.split_sections(), reader.styles, details or {}, source)
+        return cls(reader.lists, reader.split_sections(), reader.styles, details or {}, source, values or {})
 
     def say(
         self,
@@ -158,7 +171,7 @@ class Phrasebook:
         patterns = self._patterns(act, held_out)
         draws = iter(rng.random(_MOST_CHOICES).tolist())
         body = self._body(patterns, draws, values)
-        if style == "curt":
+        if style in BRIEF_STYLES:
             others = (self._body(patterns, iter(rng.random(_MOST_CHOICES).tolist()), values) for _ in range(CURT_TRIES))
             body = min(chain((body,), others), key=len)
         return _raised(self._styled(act, body, style, draws))
@@ -309,20 +322,26 @@ class Phrasebook:
 
     def _has_body(self, act: Act, text: str) -> bool:
         said = (self.utterances(act, held_out) for held_out in (False, True) if self._script(act).by(held_out))
-        return (
-            any(_raised(text) in texts for texts in said)
-            or self._open_matcher(act).fullmatch(_raised(text)) is not None
-        )
+        text = self.unfilled(_raised(text))
+        return any(text in texts for texts in said) or self._open_matcher(act).fullmatch(text) is not None
 
     def _open_matcher(self, act: Act) -> re.Pattern[str]:
         """Matches the utterances of an act that hold a value which only a caller knows."""
         if act not in self._matchers:
             said = (self.utterances(act, held_out) for held_out in (False, True) if self._script(act).by(held_out))
-            parts = (re.split(r"\{\w+\}", text) for text in chain.from_iterable(said) if "{" in text)
+            unknown = re.compile(rf"\{{(?!(?:{'|'.join(self.values)})\}})\w+\}}" if self.values else r"\{\w+\}")
+            parts = (unknown.split(text) for text in chain.from_iterable(said) if unknown.search(text))
             self._matchers[act] = re.compile(
                 "|".join(r"\S+?".join(map(re.escape, pieces)) for pieces in parts) or r"(?!)"
             )
         return self._matchers[act]
+
+    def unfilled(self, text: str) -> str:
+        """The text with ``{topic}`` for every value that is known beforehand."""
+        for name, options in self.values.items():
+            for option in options:
+                text = re.sub(rf"\b{re.escape(option)}\b", f"{{{name}}}", text, flags=re.IGNORECASE)
+        return text
 
     def _has_wrapped(self, act: Act, text: str) -> bool:
         for wrapper in chain.from_iterable(self.styles.values()):

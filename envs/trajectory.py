@@ -48,7 +48,7 @@ class Trajectory:
     """One conversation from its first turn to its end."""
 
     seed: int
-    """``env.begin(seed)`` begins the same conversation."""
+    """``env.begin(seed, take)`` begins the same conversation."""
     brief: str
     """The agent's brief. The user's is not recorded here; ``attributes`` tell who it was."""
     opening: tuple[Turn, ...]
@@ -72,6 +72,8 @@ class Trajectory:
     """Tokens a language model generated to play the user."""
     failure: str | None = None
     """Why it is unscored, in the failing part's own words."""
+    take: int = 0
+    """Which of several conversations on the scenario of ``seed``."""
 
     @property
     def exchanges(self) -> int:

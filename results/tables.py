@@ -27,7 +27,7 @@ def markdown(sections: Sequence[Section], plots: Mapping[str, Sequence[Path]]) -
     for section in sections:
         parts.append(f"## {section.title}\n")
         parts += [f"![Learning curves]({path.name})\n" for path in plots.get(section.name, ()) if path.suffix == ".png"]
-        parts.append(_table([_row(section, entry) for entry in section.ranked]))
+        parts.append(markdown_table([_row(section, entry) for entry in section.ranked]))
         parts += [f"- {note}" for note in section.notes]
         parts.append("")
     return "\n".join(parts)
@@ -69,7 +69,7 @@ def _percent(share: Estimate) -> str:
     return "-" if np.isnan(share.value) else f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
 
 
-def _table(rows: Sequence[Mapping[str, str]]) -> str:
+def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
     """A Markdown table whose columns are aligned in the source as well."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [columns, *([row.get(name, "-").replace("|", "\\|") for name in columns] for row in rows)]
@@ -88,7 +88,7 @@ def _across(sections: Sequence[Section]) -> list[str]:
         rows = [row for agent in _common(tasks) if (row := _aggregate(agent, tasks))] if len(tasks) > 1 else []
         if rows:
             titles = "; ".join(task.title for task in tasks)
-            table = _table(sorted(rows, key=lambda row: -float(row["IQM of scores"].split()[0])))
+            table = markdown_table(sorted(rows, key=lambda row: -float(row["IQM of scores"].split()[0])))
             parts.append(f"## All environments, budget {budget}\n\nInterquartile mean over {titles}.\n\n{table}")
     return parts
 

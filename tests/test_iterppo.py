@@ -12,9 +12,10 @@ import torch
 
 from agents.agent import Agent
 from agents.imitation import Imitation
-from agents.iterppo import TRUNK_RATE, IterPPO
+from agents.iterppo import IterPPO
 from agents.ppo import PPO
 from agents.practice import Budget, Practice
+from agents.reader import TRUNK_RATE
 from agents.rollout import rollout
 from benchmarks.learn import prepare
 from envs.conversation import Conversation

@@ -8,10 +8,12 @@ import pytest
 
 import envs  # noqa: F401 - registers the ids
 from agents.rollout import rollout
-from agents.scripted import ScriptedSeller
+from agents.scripted import Scripted
 from envs.checks import check_conversation_env
 from envs.sales.env import SalesEnv, make_sales, profiles_of
 from envs.sales.users import program_buyer
+
+SELLER = "envs.sales.sellers.SellerInWords"
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +61,13 @@ def test_the_brief_tells_the_agent_nothing_of_this_buyer(env: SalesEnv):
 
 
 def test_the_same_seeds_give_the_same_conversations_byte_for_byte(env: SalesEnv):
-    runs = [rollout(ScriptedSeller("behaviour"), env, range(40), batch_size=size) for size in (40, 40, 8, 1)]
+    runs = [rollout(Scripted("behaviour", SELLER), env, range(40), batch_size=size) for size in (40, 40, 8, 1)]
     lines = [[trajectory.to_json() for trajectory in run] for run in runs]
     assert lines[0] == lines[1] == lines[2] == lines[3]
 
 
 def test_the_expert_sells_and_the_reward_is_the_price_over_the_list_price(env: SalesEnv):
-    trajectories = rollout(ScriptedSeller("expert"), env, range(120))
+    trajectories = rollout(Scripted("expert", SELLER), env, range(120))
     sold = [t for t in trajectories if t.success]
     assert len(sold) > 60
     assert all(t.returns() == 1.0 and t.stop_reason == "outcome" for t in sold)  # the expert never discounts

@@ -20,7 +20,8 @@ from envs.sales.reading import FACTS, doing, standing
 from envs.sales.sellers import attentive
 from envs.simulators.gate import LEARNERS
 from envs.simulators.sft import IGNORED, Example, FactHeads, sft, small_config
-from envs.simulators.train import FOLDER, own_words, seller_examples
+from envs.simulators.train import FOLDER, agent_examples, own_words
+from envs.simulators.worlds import Phase, material_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,7 +51,7 @@ def test_what_was_told_and_what_goes_with_it_are_facts_at_the_turns_ends():
     assert doing(known, Act("reassure", "upkeep"))[1:] == (0, 0, 2)
     assert doing(Knowledge(), Act("pitch", "Ridge"))[1:] == (0, 0, 0)
 
-    examples = seller_examples(tokenizer, "behaviour", 9, 7, 1, seed=0)
+    examples = agent_examples(material_of("sales"), tokenizer, Phase("behaviour", 9, 7, 1, "cosine"), seed=0)
     agent, user = tokenizer.convert_tokens_to_ids(["<|agent|>", "<|user|>"])
     imitated = [any(label != IGNORED for label in one.labels) for one in examples]
     assert imitated == [True] * 9 + [False] * 7 + [True]

@@ -22,6 +22,7 @@ import numpy as np
 from envs.acts import Act
 from envs.conversation import Turn
 from envs.env import Assessment, ConversationEnv, Episode, Scenario, StopReason
+from envs.sales.arbiter import SalesArbiter
 from envs.sales.catalogue import BUDGETS, CATALOGUE, NEEDS, OFFERS, WORRIES
 from envs.sales.language import buyer_phrasebook
 from envs.sales.program import PATIENCE, Mind, Profile
@@ -72,6 +73,10 @@ class SalesEnv(ConversationEnv):
 
     def assess(self, episodes: Sequence[Episode]) -> list[Assessment]:
         return [_assess(episode.memory) for episode in episodes]
+
+    def arbiter(self) -> SalesArbiter:
+        """Who keeps the books when somebody else sits in the buyer's seat."""
+        return SalesArbiter()
 
 
 def _assess(mind: object) -> Assessment:

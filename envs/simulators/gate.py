@@ -1,37 +1,31 @@
-"""The gate of the small models of ``parley/Sales-v0``: what they must show before they ship.
+"""The gate of a world's small models: what they must show before they ship.
 
 - wording: the voice says what the program decided (parsed back) in at least 98% of lines, as conversations have them;
-- reward: every scripted seller earns the same on the hybrid as on the program, within .03, on the same scenarios;
-- start: the starting seller, at the temperature that learners sample at, earns at least 90% of what the behaviour
-  seller earns against the program. Other ways of decoding are measured for the record.
+- reward: every scripted policy earns the same on the hybrid as on the program, within .03, on the same scenarios;
+- start: the starting policy, at the temperature that learners sample at, earns at least 90% of what the behaviour
+  policy earns against the program. Other ways of decoding are measured for the record.
 
 The figures are written into the model cards whether they pass or not; a model that fails is reported and exits 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from envs.conversation import Conversation
-from envs.sales.corpus import converse
-from envs.sales.env import SalesEnv
-from envs.sales.language import buyer_parser
-from envs.sales.sellers import RULES, SellerInWords
-from envs.sales.users import Line, hybrid_buyer, program_buyer
-from envs.sales.voice import ModelVoice
+from envs.simulators.worlds import Material, Speak
 from envs.users import UserSimulator
 
 SCENARIOS = 2000
 WORDING, REWARD, START = 0.98, 0.03, 0.9
-"""Least share of faithful lines, greatest difference of mean rewards, least share of the behaviour seller's reward."""
+"""Least share of faithful lines, greatest difference of mean rewards, least share of the behaviour policy's reward."""
 LEARNERS = 0.7
 """The temperature that learners sample at: ``temperature`` of the agents' YAML files."""
-
-Speak = Callable[[Sequence[Conversation], Sequence[np.random.Generator]], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +38,11 @@ class Figure:
     passed: bool
 
 
-def mean_reward(speak: Speak, user: UserSimulator, scenarios: int, split: str = "iid_test") -> float:
-    """Mean reward of a speaker over fixed scenarios, 250 conversations at a time."""
-    env = SalesEnv(user, split=split)
+def mean_reward(
+    material: Material, speak: Speak, user: UserSimulator, scenarios: int, split: str = "iid_test"
+) -> float:
+    """Mean return of a speaker over fixed scenarios, 250 conversations at a time."""
+    env = material.environment(user, split)
     total = 0.0
     for start in range(0, scenarios, 250):
         live = [env.begin(seed) for seed in range(start, min(start + 250, scenarios))]
@@ -58,41 +54,40 @@ def mean_reward(speak: Speak, user: UserSimulator, scenarios: int, split: str = 
     return total / scenarios
 
 
-def faithful_share(voice: ModelVoice, lines: Sequence[Line], rng: np.random.Generator) -> float:
-    """Share of lines whose words the buyer's parser reads back as just the moves that were decided."""
+def faithful_share(material: Material, voice: Any, lines: Sequence[Any], rng: np.random.Generator) -> float:
+    """Share of lines whose words the user's parser reads back as just the moves that were decided."""
     said: list[str] = []
     for i in range(0, len(lines), 250):
         part = lines[i : i + 250]
         rngs = [np.random.default_rng(seed) for seed in rng.integers(2**63, size=len(part))]
         said += [text for text, _ in voice.say(part, rngs)]
-    heard = buyer_parser().parse_moves(said)
+    heard = material.parse_user(said)
     return float(np.mean([set(moves) == set(line.moves) for moves, line in zip(heard, lines, strict=True)]))
 
 
-def voice_figures(folder: Path, scenarios: int = SCENARIOS) -> list[Figure]:
+def voice_figures(material: Material, folder: Path, scenarios: int = SCENARIOS) -> list[Figure]:
     """What the wording model shows."""
     rng = np.random.default_rng(20)
-    rules = [RULES[name]() for name in ("random", "behaviour", "expert")]
-    lines: list[Line] = []
+    rules = [material.rules[name]() for name in ("random", "behaviour", "expert")]
+    lines: list[Any] = []
     while len(lines) < 3000:
-        lines += [exchange.line for exchange in converse(rules[len(lines) % 3], rng).exchanges]
-    share = faithful_share(ModelVoice(folder), lines, rng)
+        lines += [exchange.line for exchange in material.converse(rules[len(lines) % 3], rng).exchanges]
+    share = faithful_share(material, material.voice(folder), lines, rng)
     figures = [Figure("lines worded as decided", share, f">= {WORDING}", share >= WORDING)]
-    for rule in ("random", "behaviour", "myopic", "expert", "optimum"):
-        program, hybrid = (
-            mean_reward(SellerInWords(rule).speak, user, scenarios) for user in (program_buyer(), hybrid_buyer(folder))
-        )
+    for rule in material.compared:
+        users = (material.program_user(), material.hybrid_user(folder))
+        program, hybrid = (mean_reward(material, material.speaker(rule), user, scenarios) for user in users)
         difference = hybrid - program
         figures.append(Figure(f"{rule}: reward on hybrid - program ({hybrid:.3f} - {program:.3f})", difference,
                               f"|.| <= {REWARD}", abs(difference) <= REWARD))  # fmt: skip
     return figures
 
 
-def seller_figures(folder: Path, scenarios: int = SCENARIOS) -> list[Figure]:
-    """What the starting seller shows."""
+def agent_figures(material: Material, folder: Path, scenarios: int = SCENARIOS) -> list[Figure]:
+    """What the starting policy shows."""
     from envs.language_models import TransformersModel
 
-    behaviour = mean_reward(SellerInWords("behaviour").speak, program_buyer(), scenarios)
+    behaviour = mean_reward(material, material.speaker("behaviour"), material.program_user(), scenarios)
     figures = []
     for name, temperature in (
         ("temperature 1", 1.0),
@@ -106,49 +101,38 @@ def seller_figures(folder: Path, scenarios: int = SCENARIOS) -> list[Figure]:
             seeds = [int(rng.integers(2**63)) for rng in rngs]
             return model.complete([c.messages("agent") for c in conversations], seeds)  # noqa: B023 - used in this pass
 
-        reward = mean_reward(speak, program_buyer(), scenarios)
+        reward = mean_reward(material, speak, material.program_user(), scenarios)
         share = reward / behaviour
         bar, passed = (f">= {START}", share >= START) if temperature == LEARNERS else ("for the record", True)
-        what = f"{name}: reward {reward:.3f} over the behaviour seller's {behaviour:.3f}"
+        what = f"{name}: reward {reward:.3f} over the behaviour {material.role}'s {behaviour:.3f}"
         figures.append(Figure(what, share, bar, passed))
     return figures
 
 
-def gate(folder: Path, scenarios: int = SCENARIOS) -> bool:
+def gate(material: Material, folder: Path, scenarios: int = SCENARIOS) -> bool:
     """Measure both models, print and write their cards; True if all passes."""
     ok = True
     for name, measure, what in (
-        ("sales_voice", voice_figures, _VOICE),
-        ("sales_seller", seller_figures, _SELLER),
+        (material.voice_name, voice_figures, material.voice_card),
+        (material.agent_name, agent_figures, material.agent_card),
     ):
-        figures = measure(folder / name, scenarios)
+        figures = measure(material, folder / name, scenarios)
         for figure in figures:
             verdict = "pass" if figure.passed else "FAIL"
             print(f"{verdict}  {name}: {figure.name}: {figure.value:.3f} ({figure.bar})", flush=True)
-        (folder / name / "README.md").write_text(card(name, what, figures, scenarios), encoding="utf-8")
+        (folder / name / "README.md").write_text(card(material, name, what, figures, scenarios), encoding="utf-8")
         ok &= all(figure.passed for figure in figures)
     return ok
 
 
-def card(name: str, what: str, figures: Sequence[Figure], scenarios: int) -> str:
+def card(material: Material, name: str, what: str, figures: Sequence[Figure], scenarios: int) -> str:
     """A model card with the gate's figures."""
     rows = "\n".join(f"| {f.name} | {f.value:.3f} | {f.bar} | {'yes' if f.passed else 'NO'} |" for f in figures)
-    return _CARD.format(name=name, what=what, rows=rows, scenarios=scenarios)
+    return _CARD.format(
+        name=name, what=what, rows=rows, scenarios=scenarios, world=material.world, limits=material.limits
+    )
 
 
-_VOICE = (
-    "Words what the program behind Parley's simulated bicycle buyer has decided: the chat's system message holds the "
-    "buyer's manner and moves, the user message what the seller said, and the model answers with the buyer's words. It "
-    "decides nothing: prices (written as $PRICE and filled in), reactions and outcomes are the program's."
-)
-_SELLER = (
-    "The start of every learner in Parley's sales world: a seller that imitates a sloppy scripted one. It knows the "
-    "shop's twelve bicycles and speaks one short sentence at a time. Besides imitating, its trunk has learnt to read: "
-    "linear heads, since thrown away, told from its states what the buyer had said, how things stand (the buyer's "
-    "trust and how the bicycle suits it included) and whether what the seller just did goes with it, by labels from "
-    "the world's rules. Before the seller it imitates it learnt from an attentive one that never sells and from the "
-    "same one without its noise, which earns .26; no expert and no return had a part in its making."
-)
 _CARD = """---
 license: apache-2.0
 library_name: transformers
@@ -160,7 +144,7 @@ pipeline_tag: text-generation
 {what}
 
 A small Llama, trained from nothing on text that Parley's own phrasebooks and programs generate; no other data and no
-other weights went into it. Made by `python -m envs.simulators.train sales`; measured by the same command with
+other weights went into it. Made by `python -m envs.simulators.train {world}`; measured by the same command with
 `--only gate`.
 
 ## Gate
@@ -173,5 +157,5 @@ Measured on {scenarios} scenarios of the held-out attribute combinations (split 
 
 ## Limits
 
-It speaks only of the bicycle shop, in short English sentences. It is no assistant and knows nothing else.
+{limits}
 """

@@ -1,0 +1,92 @@
+"""MTPO and MTPO-τ (arXiv 2405.14655): learning from the preference between two conversations of one's own.
+
+Per step (section 4.1 of the paper):
+
+1. Sample a batch of contexts and hold *two* conversations in each, independent of one another: both with the current
+   policy π_θ, for MTPO-τ both with the mixture of π_θ and μ (``agents.mixture``), the stand-in for the geometric
+   mixture over utterances that the paper takes from Nash-MD.
+2. The outcome of the first is P(first ≻ second), that of the second is 1 minus it. Gradients don't flow through the
+   opponent.
+3. Both are learnt from: policy gradient with a value per turn and KL to μ (``agents.turn_gradient``).
+
+So the equilibrium of the regularised game max_π min_π' P(π ≻ π') - α KL(π ‖ μ) + α KL(π' ‖ μ) is sought by self-play:
+no reward stands behind the preference, and none is needed.
+
+P comes from a preference model, learnt before from labelled pairs and then frozen (``feedback: model``), as in the
+paper's Education experiment; or from the judge itself, as its probability (``oracle``, the "online oracle" of the
+paper's Car Dealer) or as the label of one rater (``labels``, the formal setting of section 2).
+
+Departures, besides those of ``agents.turn_gradient``: the learner's conversations are counted, so there are a few
+hundred steps instead of 50,000, at a learning rate that fits; preference pairs are the logged ones of the behaviour
+policy, at no cost to anybody; the preference model is antisymmetric by its form, where a prompted one would be asked in
+both orders.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from agents.agent import check_range
+from agents.mixture import Mixture
+from agents.practice import Practice
+from agents.speaker import Speaker
+from agents.turn_gradient import TurnGradient
+from agents.turn_learner import Outcomes, TurnLearner
+from envs.judges import Pair
+
+Feedback = Literal["model", "oracle", "labels"]
+
+
+class MTPO(TurnLearner):
+    """A chat model that learns by MTPO, with ``tau`` above 0 by MTPO-τ.
+
+    Args:
+        start, learner: see ``TurnLearner``.
+        tau: share of μ in the mixture that both conversations are held with.
+        feedback: ``model``, ``oracle`` or ``labels``.
+        options: those of ``TurnLearner``; half of ``conversations_per_step`` are contexts.
+
+    Raises ``ValueError`` for values out of range.
+    """
+
+    expected_outcome = 0.5
+
+    def __init__(
+        self,
+        start: str | None,
+        learner: TurnGradient,
+        *,
+        tau: float = 0.0,
+        feedback: Feedback = "model",
+        **options: Any,
+    ):
+        check_range("tau", tau, 0.0, 0.99)
+        if feedback not in ("model", "oracle", "labels"):
+            raise ValueError(f"feedback={feedback!r}; choose model, oracle or labels.")
+        self.tau, self.feedback = tau, feedback
+        self.judge_kind = "general" if feedback == "model" else None
+        super().__init__(start, learner, **options)
+
+    def converse(self, practice: Practice, n: int) -> Outcomes:
+        speaker = Speaker(Mixture(self.policy, self.start, self.tau) if self.tau else self.policy)
+        pairs = practice.pairs(speaker, speaker, n // 2)
+        pairs = [(a, b) for a, b in pairs if a.judged and b.judged and a.steps and b.steps]
+        wins = self._wins(practice, pairs)
+        compared = [(pair, win) for pair, win in zip(pairs, wins, strict=True) if not np.isnan(win)]
+        firsts, seconds = [a for (a, _), _ in compared], [b for (_, b), _ in compared]
+        kept = np.array([win for _, win in compared])
+        return [*firsts, *seconds], np.concatenate([kept, 1.0 - kept])
+
+    def _wins(self, practice: Practice, pairs: list[Pair]) -> np.ndarray:
+        """[N] P(first ≻ second), NaN where the judge failed."""
+        if not pairs:
+            return np.zeros(0)
+        if self.feedback == "oracle":
+            return np.array([one.probability for one in practice.preferences(pairs)])
+        if self.feedback == "labels":
+            return practice.labels(pairs)
+        assert self.judge is not None  # prepare has fitted it, or restore has read it
+        first, second = (self.judge.features(self.texts(side)) for side in zip(*pairs, strict=True))
+        return self.judge.compare(first, second)

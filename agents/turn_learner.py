@@ -1,0 +1,148 @@
+"""What MTPO and multi-turn RLHF have in common: batches of conversations with an outcome each, learnt step by step.
+
+An iteration is as many steps of the learner (``agents.turn_gradient``) as its share of conversations allows. What a
+batch is and where its outcomes come from is all that the agents add.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.agent import Agent, Metrics, check_range
+from agents.behaviour import behaviour_metrics, mean_metrics
+from agents.chat_model import ChatModel
+from agents.learnt_judge import fit_judge
+from agents.practice import Practice
+from agents.preference_model import Kind, PreferenceModel
+from agents.reader import Text, whole
+from agents.starting import starting_policy
+from agents.turn_gradient import Learning, TurnGradient
+from agents.value_function import ValueFunction
+from envs.conversation import Conversation
+from envs.trajectory import Trajectory, Utterance
+
+Outcomes = tuple[list[Trajectory], np.ndarray]
+"""Conversations that a step learns from, and the outcome of each [B]."""
+
+
+class TurnLearner(Agent):
+    """A chat model that learns from the outcomes of its own conversations by the policy gradient of turns.
+
+    Args:
+        start: folder of the model to start from, which is also μ; None: a small model that imitates the logged data.
+        learner: the settings of the policy gradient.
+        temperature, max_new_tokens: of sampling, in practice and in evaluation.
+        conversations_per_step: conversations of one step.
+        judge_epochs, judge_held_out: of the model of the judge, where there is one: passes over the logged pairs, and
+            the share of them that is kept for measuring it.
+        judge_learning_rate, judge_weight_decay: see ``PreferenceModel``.
+        value_width, value_members: see ``ValueFunction``.
+    """
+
+    learns = True
+    judge_kind: Kind | None = None
+    """What model of the judge is learnt; None: none."""
+    expected_outcome = 0.0
+    """What the critic expects before it has learnt anything."""
+
+    def __init__(
+        self,
+        start: str | None,
+        learner: TurnGradient,
+        *,
+        temperature: float = 1.0,
+        max_new_tokens: int = 32,
+        conversations_per_step: int = 32,
+        judge_epochs: float = 10.0,
+        judge_held_out: float = 0.1,
+        judge_learning_rate: float = 2e-3,
+        judge_weight_decay: float = 0.03,
+        value_width: int = 64,
+        value_members: int = 4,
+    ):
+        check_range("conversations_per_step", conversations_per_step, 2)
+        check_range("judge_epochs", judge_epochs, 0.0)
+        check_range("judge_held_out", judge_held_out, 0.0, 0.9)
+        self.settings, self.conversations_per_step = learner, conversations_per_step
+        self._source = start
+        self._speaking: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
+        self._judging = {"learning_rate": judge_learning_rate, "weight_decay": judge_weight_decay}
+        self._fitting = {"epochs": judge_epochs, "held_out": judge_held_out}
+        self._critic = {"width": value_width, "members": value_members}
+        self._judge_figures: dict[str, float] = {}
+        self.judge: PreferenceModel | None = None
+        if start is not None:
+            self._begin_with(ChatModel.load(start, **self._speaking))
+
+    def _begin_with(self, policy: ChatModel) -> None:
+        self.policy, self.start = policy, policy.clone()
+
+    def prepare(self, practice: Practice) -> None:
+        """Make the start if none was given; fit the model of the judge; begin the critic."""
+        if self._source is None:
+            self._begin_with(starting_policy(None, practice, **self._speaking))
+        judging, valuing = practice.rng.spawn(2)
+        if self.judge_kind is not None:
+            self.judge, self._judge_figures = fit_judge(
+                self.start, practice, judging, kind=self.judge_kind, **self._fitting, **self._judging
+            )
+        self._begin_learning(valuing)
+
+    def _begin_learning(self, rng: np.random.Generator) -> None:
+        value = ValueFunction(self.start, rng, initial=self.expected_outcome, **self._critic)
+        self.learning = Learning(self.settings, self.policy, self.start, value)
+
+    def act(
+        self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator], *, explore: bool = True
+    ) -> list[Utterance]:
+        return self.policy.speak(conversations, rngs, greedy=not explore)
+
+    @abstractmethod
+    def converse(self, practice: Practice, n: int) -> Outcomes:
+        """At most ``n`` conversations of practice, at least one; those with an outcome, and the outcomes."""
+
+    def improve(self, practice: Practice) -> Metrics:
+        left = practice.iteration_share()
+        self.learning.begin_iteration()
+        logs: list[dict[str, float]] = []
+        while left >= 2:  # one alone can't be compared
+            spent = practice.spent.conversations
+            trajectories, outcomes = self.converse(practice, min(left, self.conversations_per_step))
+            left -= practice.spent.conversations - spent
+            if len(trajectories):
+                conversations = [self.policy.trajectory_tokens(trajectory) for trajectory in trajectories]
+                logs.append({**behaviour_metrics(trajectories), **self.learning.step(conversations, outcomes)})
+        if not logs:
+            raise RuntimeError(
+                f"None of {practice.spent.conversations} conversations got an outcome, so nothing can be learnt; see "
+                "why the user or the judge fails, or raise budget.per_iteration."
+            )
+        if practice.remaining < 2:
+            practice.finish()
+        return {**mean_metrics(logs), **self._judge_figures, "steps": float(self.learning.steps)}
+
+    def texts(self, trajectories: Sequence[Trajectory]) -> list[Text]:
+        """Finished conversations as the model of the judge reads them."""
+        return [whole(self.start, trajectory) for trajectory in trajectories]
+
+    def save(self, folder: Path) -> None:
+        self.policy.save(folder / "policy")
+        self.start.save(folder / "start")
+        self.learning.save(folder)
+        if self.judge is not None:
+            self.judge.save(folder / "judge.safetensors")
+
+    def restore(self, folder: Path) -> None:
+        self._begin_with(ChatModel.load(folder / "start", **self._speaking))
+        self.policy = ChatModel.load(folder / "policy", **self._speaking)
+        unused = np.random.default_rng(0)  # weights are read in the next lines
+        self._begin_learning(unused)
+        self.learning.restore(folder)
+        if self.judge_kind is not None:
+            self.judge = PreferenceModel(self.start, unused, kind=self.judge_kind, **self._judging)  # type: ignore[arg-type]
+            self.judge.restore(folder / "judge.safetensors")
