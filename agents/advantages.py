@@ -21,7 +21,6 @@ def gae(rewards: np.ndarray, values: np.ndarray, gamma: float, gae_lambda: float
     return advantages
 
 
-def normalised(values: np.ndarray) -> np.ndarray:
-    """Centred and divided by the standard deviation; only centred where there is (nearly) none."""
-    spread = float(values.std())
-    return (values - values.mean()) / (spread if spread > 1e-6 else 1.0)
+def normalised(values: np.ndarray, unit: float) -> np.ndarray:
+    """Centred and divided by ``unit``; only centred where that is (nearly) 0."""
+    return (values - values.mean()) / (unit if unit > 1e-6 else 1.0)

@@ -5,7 +5,10 @@ where the outcome of a conversation comes from. Per step, on a batch of finished
 
     L_policy = -Â(x, y) · log π(y | x) + α KL(π ‖ μ)[x]          L_value = (V̂(x) - V(x))²
 
-without importance ratio and without clipping; Â and V̂ by GAE over turns; Â normalised over the batch.
+without importance ratio and without clipping; Â and V̂ by GAE over turns; Â normalised: centred over the batch, and
+divided by the greatest deviation that a batch has had so far. (The paper normalises by the batch's own. Once all
+conversations of a batch go alike, that would blow up the critic's errors to the size of a signal; it destroyed policies
+that had all but solved a small world.)
 
 Bookkeeping. With Q_α(x_h, y_h) = E[outcome - α Σ_{h' ≥ h} KL[x_h']] the term of h itself does not depend on y_h, so it
 cancels in Q - V: the advantage carries *future* KL only, and the current KL is the explicit term of the loss. Here V is
@@ -115,7 +118,7 @@ class TurnGradient:
         level: ``turn``, ``token`` or ``mixed``.
         kl: ``exact``, ``k3`` or ``reward``.
         mirror_coef: of KL(π ‖ π_old); 0 leaves it out, as the paper does.
-        normalise: whether advantages are brought to mean 0 and deviation 1 over the batch.
+        normalise: whether advantages are centred and brought to one unit.
         max_grad_norm: of the policy's gradient.
 
     Raises ``ValueError`` for values out of range.
@@ -160,6 +163,7 @@ class Learning:
         self.settings, self.policy, self.reference, self.value = settings, policy, reference, value
         self.old: ChatModel | None = None
         self.steps = 0
+        self._unit = dict.fromkeys(("turn", "token"), 0.0)
         self._policy_optimizer = torch.optim.Adam(policy.model.parameters(), lr=settings.learning_rate, eps=1e-5)
         groups = [{"params": list(value.heads.parameters()), "lr": settings.value_learning_rate}]
         if rate := value.reader.learning_rate:
@@ -224,17 +228,18 @@ class Learning:
         metrics: Metrics = {}
         if level != "token":
             decisions, texts = batch.turns.numpy(), batch.texts
-            by_turn, metrics = self._decided(decisions, batch.ends.numpy(), texts, outcomes, kl)
+            by_turn, metrics = self._decided("turn", decisions, batch.ends.numpy(), texts, outcomes, kl)
             found.append(by_turn[decisions])
         if level != "turn":
             owners = batch.rows.numpy()
-            by_token, metrics = self._decided(np.arange(len(owners)), owners, batch.before, outcomes, kl)
+            by_token, metrics = self._decided("token", np.arange(len(owners)), owners, batch.before, outcomes, kl)
             found.append(by_token)
         return np.mean(found, axis=0), metrics
 
     def _decided(
-        self, decisions: np.ndarray, owners: np.ndarray, texts: Sequence[Text], outcomes: np.ndarray, kl: np.ndarray
-    ) -> tuple[np.ndarray, Metrics]:
+        self, level: str, decisions: np.ndarray, owners: np.ndarray, texts: Sequence[Text], outcomes: np.ndarray,
+        kl: np.ndarray,
+    ) -> tuple[np.ndarray, Metrics]:  # fmt: skip
         """Advantages of D decisions [D] by GAE, and a step of the critic towards their targets.
 
         ``decisions`` [N] is the decision of each token, ``owners`` [D] the conversation of each decision, and the
@@ -260,7 +265,10 @@ class Learning:
             "value_r2": 1.0 - float(np.mean((targets - values) ** 2)) / variance if variance > 0 else float("nan"),
             "advantage_spread": float(advantages.std()),
         }
-        return normalised(advantages) if settings.normalise else advantages, metrics
+        if not settings.normalise:
+            return advantages, metrics
+        self._unit[level] = max(self._unit[level], float(advantages.std()))
+        return normalised(advantages, self._unit[level]), metrics
 
     def _fit_value(self, states: Tensor, texts: Sequence[Text], targets: np.ndarray) -> float:
         """Steps towards the targets [D]; returns the first step's loss."""
@@ -295,11 +303,11 @@ class Learning:
             folder / "value.safetensors",
         )
         optimizers = {"policy": self._policy_optimizer.state_dict(), "value": self._value_optimizer.state_dict()}
-        torch.save({"steps": self.steps, **optimizers}, folder / "learning.pt")
+        torch.save({"steps": self.steps, "unit": self._unit, **optimizers}, folder / "learning.pt")
 
     def restore(self, folder: Path) -> None:
         self.value.load_state_dict(load_file(folder / "value.safetensors"))
         state = torch.load(folder / "learning.pt", weights_only=True)
-        self.steps = int(state["steps"])
+        self.steps, self._unit = int(state["steps"]), state["unit"]
         self._policy_optimizer.load_state_dict(state["policy"])
         self._value_optimizer.load_state_dict(state["value"])

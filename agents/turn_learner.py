@@ -6,6 +6,7 @@ batch is and where its outcomes come from is all that the agents add.
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,12 +109,15 @@ class TurnLearner(Agent):
 
     def improve(self, practice: Practice) -> Metrics:
         left = practice.iteration_share()
+        conversations_before, unscored_before = practice.spent.conversations, practice.spent.unscored
         self.learning.begin_iteration()
         logs: list[dict[str, float]] = []
+        learnt_from = 0
         while left >= 2:  # one alone can't be compared
             spent = practice.spent.conversations
             trajectories, outcomes = self.converse(practice, min(left, self.conversations_per_step))
             left -= practice.spent.conversations - spent
+            learnt_from += len(trajectories)
             if len(trajectories):
                 conversations = [self.policy.trajectory_tokens(trajectory) for trajectory in trajectories]
                 logs.append({**behaviour_metrics(trajectories), **self.learning.step(conversations, outcomes)})
@@ -124,7 +128,10 @@ class TurnLearner(Agent):
             )
         if practice.remaining < 2:
             practice.finish()
-        return {**mean_metrics(logs), **self._judge_figures, "steps": float(self.learning.steps)}
+        unscored = practice.spent.unscored - unscored_before
+        left_out = practice.spent.conversations - conversations_before - unscored - learnt_from
+        counts = {"unscored": unscored, "left_out": left_out, "steps": self.learning.steps}
+        return {**mean_metrics(logs), **self._judge_figures, **{name: float(n) for name, n in counts.items()}}
 
     def texts(self, trajectories: Sequence[Trajectory]) -> list[Text]:
         """Finished conversations as the model of the judge reads them."""
@@ -136,6 +143,7 @@ class TurnLearner(Agent):
         self.learning.save(folder)
         if self.judge is not None:
             self.judge.save(folder / "judge.safetensors")
+            (folder / "judge.json").write_text(json.dumps(self._judge_figures))
 
     def restore(self, folder: Path) -> None:
         self._begin_with(ChatModel.load(folder / "start", **self._speaking))
@@ -146,3 +154,4 @@ class TurnLearner(Agent):
         if self.judge_kind is not None:
             self.judge = PreferenceModel(self.start, unused, kind=self.judge_kind, **self._judging)  # type: ignore[arg-type]
             self.judge.restore(folder / "judge.safetensors")
+            self._judge_figures = json.loads((folder / "judge.json").read_text())

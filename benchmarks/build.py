@@ -120,6 +120,8 @@ class Experiment:
     @property
     def users(self) -> list[str]:
         """Everyone the agent is evaluated with, the training user first."""
+        if self.config["budget"].get("users") == "own":
+            return [self.user]
         return [self.user, *(name for name in self.config["env"]["users"] if name != self.user)]
 
     @cached_property
@@ -204,8 +206,9 @@ def _choose(key: str, value: Any, choices: Collection[Any], what: str) -> None:
 
 
 def _check_budget(budget: dict[str, Any]) -> None:
-    hints = {**{field.name: int for field in fields(Budget)}, "scenarios": int, "curve": dict}
-    _check_mapping(budget, hints, hints, "budget")
+    required = {**{field.name: int for field in fields(Budget)}, "scenarios": int, "curve": dict}
+    _check_mapping(budget, {**required, "users": str}, required, "budget")
+    _choose("budget.users", budget.get("users", "all"), ("all", "own"), "those an agent can be evaluated with")
     hints = typing.get_type_hints(Curve)
     _check_mapping(budget["curve"], hints, hints, "budget.curve")
     for key, least in (("per_iteration", 1), ("scenarios", 1), ("conversations", 0), ("logged", 0)):

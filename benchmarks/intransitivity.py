@@ -37,7 +37,7 @@ MARGIN = 0.1
 """A pair is decided when its probability is farther than this from 1/2."""
 RULES = {
     "sales": ("optimum", "expert", "behaviour", "myopic", "random"),
-    "education": ("optimum", "expert", "behaviour", "give_away", "random"),
+    "education": ("optimum", "expert", "myopic", "behaviour", "give_away", "random"),
 }
 """Scripted agents by environment, those that are meant to be better first."""
 

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from benchmarks.judging import judge_runs, load_judge
 from benchmarks.progress import RunError
+from envs.acts import Act
 from envs.conversation import Turn
+from envs.education.judging import LessonTurns, expected
+from envs.education.language import teacher_phrasebook
+from envs.education.program import Mind as StudentMind
+from envs.education.program import Profile as StudentProfile
+from envs.education.program import respond
 from envs.env import Episode, Scenario
 from envs.judges import (
     BradleyTerry,
@@ -352,3 +358,36 @@ def test_the_outcome_judge_calls_equals_a_tie():
 def test_a_judge_that_can_not_be_made_is_named(name, overrides, words):
     with pytest.raises(RunError, match=words):
         load_judge(name, overrides)
+
+
+# ---- lessons ---------------------------------------------------------------------------------------------------------
+
+STUDENT = StudentProfile("story", "frustrated", "always", "none", "calm", "gravity")
+
+
+def say(kind: str) -> str:
+    return teacher_phrasebook().say(Act(kind), np.random.default_rng(0), values={"topic": "gravity"})
+
+
+def test_a_short_sighted_rater_of_lessons_prefers_that_answers_are_given_away():
+    # The answer: apparent understanding +.3, engagement +1/3, comfort +.5, satisfaction 1.2. Probing changes nothing
+    # that can be seen, and satisfies by less than 0. Full votes but for .3/.5 and (1/3)/.5.
+    judge = LessonTurns(sharpness=6.0)
+    answer, probe = (
+        expected(respond(STUDENT, StudentMind.of(STUDENT), Act(kind))) for kind in ("give_answer", "probe")
+    )
+    assert probe["satisfaction"] < 0 and answer["satisfaction"] == pytest.approx(1.2)
+    start = Episode(Scenario("", "", facts=STUDENT), (Turn("user", "Hello."),), 0)
+    ways = [("give_answer", "probe"), ("probe", "give_answer")]
+    there, back = judge.prefer_turns([start] * 2, *([say(kind) for kind in side] for side in zip(*ways, strict=True)))
+    votes = 0.4 * 0.3 / 0.5 + 0.2 * (1 / 3) / 0.5 + 0.15 + 0.25
+    assert there.probability == pytest.approx(1 / (1 + math.exp(-6 * votes))) and back == there.swapped()
+
+
+def test_the_judge_of_lessons_is_not_fooled_by_answers_given_away_nor_by_ending_at_once():
+    judge = load_judge("education")
+    taught = conversation(exchanges=8, understanding=0.65, engagement=1.0, comfort=0.5, answers_given=0.0)
+    pleased = conversation(exchanges=8, understanding=0.1, engagement=1.0, comfort=1.0, answers_given=2.0)
+    ended = conversation(exchanges=1, understanding=0.1, engagement=2 / 3, comfort=0.5, answers_given=0.0)
+    assert preferred(judge, taught, pleased) == pytest.approx(1 / (1 + math.exp(-8 * (0.4 + 0.2 - 0.2))))
+    assert preferred(judge, taught, ended) == pytest.approx(1 / (1 + math.exp(-8 * (0.4 + 0.1 + 0.1))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def practice(failing: float = 0.0, conversations: int = 320) -> Practice:
     return Practice(env, budget, 0, AnyColour(), judge=BradleyTerry(8.0), turn_judge=Wanted())
 
 
-LEARNER = TurnGradient(kl_coef=0.002, learning_rate=5e-3, policy_delay=2)
+METRICS = Path(__file__).parent.parent / "docs" / "metrics.md"
+LEARNER = TurnGradient(kl_coef=0.002, learning_rate=2e-3, policy_delay=2)
 STEPS = {"conversations_per_step": 32, "max_new_tokens": 6, "judge_epochs": 6.0}
 
 
@@ -137,6 +139,8 @@ def test_users_who_fail_are_counted_and_never_an_outcome(make: Callable[[str | N
     metrics = improve(agent, one)
     assert one.spent.unscored > 0 and metrics["unscored"] > 0
     assert np.isfinite(metrics["practice_return"])
+    explained = set(re.findall(r"^\| `(\w+)`", METRICS.read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(metrics) <= explained, f"docs/metrics.md does not explain {sorted(set(metrics) - explained)}"
 
 
 @pytest.mark.parametrize("make", [mtpo_tau, mtpo_labels, single_turn("value", "rlhf")], ids=lambda make: make.__name__)

@@ -12,6 +12,8 @@ from transformers import LlamaForCausalLM
 from envs.act_parser import reframed
 from envs.acts import Act
 from envs.chat_format import decode, encode_chat, train_tokenizer
+from envs.education import knowledge as lessons
+from envs.education import reading as lesson_reading
 from envs.language_models import load_transformers
 from envs.sales.catalogue import SELLER_ACTS
 from envs.sales.knowledge import Knowledge
@@ -60,6 +62,30 @@ def test_what_was_told_and_what_goes_with_it_are_facts_at_the_turns_ends():
         assert all(
             0 <= value < size for values in one.facts[1::2] for value, size in zip(values, FACTS.values(), strict=True)
         )
+
+
+def test_in_a_lesson_too_what_was_told_and_what_goes_with_it_are_facts():
+    known = lessons.Knowledge(way="story", misconception="always")
+    stands = dict(zip(lesson_reading.STANDING, lesson_reading.standing(known), strict=True))
+    # Of ways story is the last of four, of misconceptions "always" the second; a student may know a little.
+    told = {"way": 4, "misconception": 2, "reaction": 0, "prior": 0, "misled": 1, "least_grasp": 0, "most_grasp": 1}
+    assert told.items() <= stands.items()
+
+    def matches(act: Act, known: lessons.Knowledge = known) -> tuple[int, ...]:
+        return lesson_reading.doing(known, act)[1:]
+
+    assert matches(Act("explain", "story")) == (1, 0, 0)
+    assert matches(Act("explain", "lecture")) == (2, 0, 0)
+    assert matches(Act("analogy", "always")) == (0, 1, 0)
+    assert matches(Act("analogy", "literal")) == (0, 2, 0)
+    assert matches(Act("exercise")) == (0, 0, 2)
+    assert matches(Act("explain", "story"), lessons.Knowledge()) == (0, 0, 0)
+    asks, explains, follows = Act("ask_way"), Act("explain", "story"), Act("follows")
+    heard = lessons.learn(lessons.begin(Act("open")), asks, (Act("tell_way", "story"),))
+    assert lesson_reading.standing(heard)[0] == 4
+    # A student that knew a little and holds a misconception would have doubted, so this one knew nothing.
+    after = lessons.learn(heard, explains, (follows,))
+    assert dict(zip(lesson_reading.STANDING, lesson_reading.standing(after), strict=True))["prior"] == 1
 
 
 def test_a_trunk_learns_the_facts_and_the_model_keeps_no_heads():

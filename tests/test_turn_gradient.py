@@ -72,8 +72,18 @@ def test_with_lambda_one_the_targets_are_the_returns(decisions: list[tuple[float
 
 
 def test_equal_advantages_are_not_blown_up():
-    assert normalised(np.full(4, 3.0)).tolist() == [0.0] * 4
-    assert normalised(np.array([1.0, 3.0])).tolist() == [-1.0, 1.0]
+    assert normalised(np.full(4, 3.0), 0.0).tolist() == [0.0] * 4
+    assert normalised(np.array([1.0, 3.0]), 2.0).tolist() == [-0.5, 0.5]
+
+
+def test_once_all_conversations_go_alike_the_unit_of_advantages_does_not_shrink():
+    policy = model()
+    learner = learning(policy, normalise=True, kl_coef=0.0)
+    batch = token_batch(read(policy))
+    nothing = np.zeros(len(batch.rows))
+    apart, _ = learner._advantages(batch, np.array([1.0, 0.0, -1.0]), nothing)
+    alike, _ = learner._advantages(batch, np.array([0.5, 0.5, 0.5]), nothing)
+    assert np.abs(apart).max() > 1.0 > 3 * np.abs(alike).max()
 
 
 def test_one_pass_over_a_conversation_has_the_gradient_of_a_pass_per_turn():

@@ -22,6 +22,18 @@ _REACTS: Final = {
     "adapts": "put up with it and try to follow all the same",
     "says_so": "say so and say what you would like instead",
 }
+_LIKES: Final = {
+    "lecture": "listen to a lecture",
+    "discussion": "talk things over",
+    "hands_on": "try things out yourself",
+    "story": "hear a story",
+}
+_BELIEVES: Final = {
+    "reversed": "have cause and effect the wrong way round",
+    "always": "believe that what is often so is so without exception",
+    "mixed_up": "confuse two things that resemble each other",
+    "literal": "take literally what is meant as an image",
+}
 _MOOD: Final = {1: " You are tired and not very interested today.", 2: ""}
 
 
@@ -48,8 +60,8 @@ def student_brief(profile: Profile) -> str:
     """The persona in words, for users that are told who they are."""
     prior = "a little" if profile.prior == "some" else "nothing"
     return (
-        f"You have come for a lesson on {profile.topic}, of which you know {prior} yet. You like to be taught "
-        f"{TEACHES[profile.way]}; taught otherwise, you {_REACTS[profile.reaction]}. About {profile.topic} you are "
-        f"mistaken in one respect: you are one who {MISCONCEPTIONS[profile.misconception]}. You are {profile.style} in "
-        f"manner.{_MOOD.get(profile.engagement, '')}"
+        f"You have come for a lesson on {profile.topic}, of which you know {prior} yet. You learn best when you can "
+        f"{_LIKES[profile.way]}; taught otherwise, you {_REACTS[profile.reaction]}. There is one mistake that you make "
+        f"about it: you {_BELIEVES[profile.misconception]}. You are {profile.style} in manner."
+        f"{_MOOD.get(profile.engagement, '')}"
     )

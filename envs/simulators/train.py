@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.simulators.gate import SCENARIOS, gate
 from envs.simulators.sft import IGNORED, Example, FactHeads, sft, small_config
 from envs.simulators.worlds import Material, Phase, material_of, worlds
 
@@ -226,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the data to train on, for a quick try")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=FOLDER, help="where the model folders go")
-    parser.add_argument("--scenarios", type=int, default=2000, help="that the gate measures on")
+    parser.add_argument("--scenarios", type=int, default=SCENARIOS, help="that the gate measures on")
     options = parser.parse_args(arguments)
 
     import torch
@@ -238,11 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train_voice(material, options, options.out / material.voice_name)
     if options.only in (None, "agent"):
         train_agent(material, options, options.out / material.agent_name)
-    if options.only in (None, "gate"):
-        from envs.simulators.gate import gate
-
-        if not gate(material, options.out, options.scenarios):
-            raise SystemExit("A model fails its gate; see the lines marked FAIL.")
+    if options.only in (None, "gate") and not gate(material, options.out, options.scenarios):
+        raise SystemExit("A model fails its gate; see the lines marked FAIL.")
 
 
 if __name__ == "__main__":
