@@ -19,8 +19,3 @@ def gae(rewards: np.ndarray, values: np.ndarray, gamma: float, gae_lambda: float
         later = deltas[d] + gamma * gae_lambda * later
         advantages[d] = later
     return advantages
-
-
-def normalised(values: np.ndarray, unit: float) -> np.ndarray:
-    """Centred and divided by ``unit``; only centred where that is (nearly) 0."""
-    return (values - values.mean()) / (unit if unit > 1e-6 else 1.0)

@@ -1,7 +1,8 @@
 """Fitting a model of the judge to the preference data that is given to everybody.
 
-As in arXiv 2405.14655, section 5: pairs of conversations of the policy that made the logged data, labelled once, before
-anybody learns; the model is frozen afterwards.
+As in arXiv 2405.14655, section 5: labelled once, before anybody learns, and the model is frozen afterwards. There the
+pairs are conversations of the fine-tuned start; here they are those of the scripted policy that the start imitates.
+They cost nobody a conversation, whereas the labels of single-turn methods are bought with the budget.
 """
 
 from __future__ import annotations
@@ -44,4 +45,5 @@ def fit_judge(
     aside = max(1, round(held_out * len(data))) if held_out else 0
     loss = model.fit(data[aside:], rng, epochs=epochs)
     figures = model.figures(data[:aside]) if aside else {}
+    figures["unlabelled"] = float(len(pairs) - len(data))
     return model, {"judge_loss": loss, **{f"judge_{name}": value for name, value in figures.items()}}

@@ -7,6 +7,9 @@ paper (arXiv 2405.14655, section 4.1) points to.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from torch import Tensor
 
 from agents.chat_model import ChatModel
@@ -30,3 +33,15 @@ class Mixture(ChatModel):
     def _logits(self, ids: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         own, others = super()._logits(ids, rows, columns), self.other._logits(ids, rows, columns)
         return own * (1 - self.share) + others * self.share
+
+    def distributions(self, inputs: Mapping[str, Tensor], rows: Tensor, places: Tensor) -> Tensor:
+        """Refused: what learns is the policy."""
+        raise TypeError("A mixture speaks and does not learn; ask the policy for its distributions.")
+
+    def clone(self) -> ChatModel:
+        """Refused: a copy would no longer move along with the policy."""
+        raise TypeError("A mixture is not copied; copy the policy and mix anew.")
+
+    def save(self, folder: str | Path) -> None:
+        """Refused: it is no single model."""
+        raise TypeError("A mixture is not saved; save the policy.")

@@ -18,7 +18,8 @@ paper's Car Dealer) or as the label of one rater (``labels``, the formal setting
 
 Departures, besides those of ``agents.turn_gradient``: the learner's conversations are counted, so there are a few
 hundred steps instead of 50,000, at a learning rate that fits; preference pairs are the logged ones of the behaviour
-policy, at no cost to anybody; the preference model is antisymmetric by its form, where a prompted one would be asked in
+policy, at no cost to anybody; what the mixture of MTPO-τ said is learnt from as if π_θ had said it, without a ratio;
+the preference model is antisymmetric by its form, where a prompted one would be asked in
 both orders.
 """
 

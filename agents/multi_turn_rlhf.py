@@ -9,7 +9,8 @@ paper's Car Dealer.
 
 Departures: as for MTPO (``agents.mtpo``). The paper's batch of 16 contexts makes 16 conversations here and 32 there;
 ``conversations_per_step`` is the same for both here. The reward is centred on that of the logged conversations and
-divided by its deviation there, so that α weighs the same whatever scale Bradley-Terry found.
+divided by its deviation between two conversations on one scenario (a constant per scenario means nothing to
+Bradley-Terry), so that α weighs the same whatever scale was found.
 """
 
 from __future__ import annotations
@@ -50,9 +51,10 @@ class MultiTurnRLHF(TurnLearner):
     def prepare(self, practice: Practice) -> None:
         super().prepare(practice)
         if self.judge is not None:
-            pairs, _ = practice.logged_pairs()
+            pairs = [pair for pair in practice.logged_pairs()[0] if all(one.judged for one in pair)]
             logged = self.judge.rewards(self.judge.features(self.texts([one for pair in pairs for one in pair])))
-            self._scale = (float(logged.mean()), max(float(logged.std()), 1e-6))
+            within = float(np.std(logged[::2] - logged[1::2])) / np.sqrt(2)
+            self._scale = (float(logged.mean()), max(within, 1e-6))
 
     def converse(self, practice: Practice, n: int) -> Outcomes:
         held = practice.converse(Speaker(self.policy), n)

@@ -74,6 +74,8 @@ class Spent:
     user_tokens: int = 0
     agent_tokens: int = 0
     judge_calls: int = 0
+    judge_failures: int = 0
+    """Calls in which the judge could not decide."""
     unscored: int = 0
 
 
@@ -219,13 +221,13 @@ class Practice:
         """The judge's own probabilities. Each pair is one call of the judge."""
         preferences = self._named_judge().prefer(pairs)
         self.spent.judge_calls += len(pairs)
+        self.spent.judge_failures += sum(not one.judged for one in preferences)
         return preferences
 
     def labels(self, pairs: Sequence[Pair]) -> np.ndarray:
         """[N] a label per pair drawn from the judge's probabilities: 1 where the first is preferred, 0 where the
         second is, ½ for a tie; NaN where the judge failed: leave these out."""
-        rngs = self._label_rngs(len(pairs))
-        return draw_labels(self._named_judge(), pairs, rngs)
+        return self._counted(draw_labels(self._named_judge(), pairs, self._label_rngs(len(pairs))))
 
     def turn_labels(self, moments: Sequence[Moment], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
         """[N] the same for two utterances at one moment, of a judge who sees no further than that."""
@@ -237,7 +239,11 @@ class Practice:
         episodes = [moment.episode for moment in moments]
         preferences = self.turn_judge.prefer_turns(episodes, first, second)
         rngs = self._label_rngs(len(episodes))
-        return np.array([draw_label(one, rng) for one, rng in zip(preferences, rngs, strict=True)])
+        return self._counted(np.array([draw_label(one, rng) for one, rng in zip(preferences, rngs, strict=True)]))
+
+    def _counted(self, labels: np.ndarray) -> np.ndarray:
+        self.spent.judge_failures += int(np.isnan(labels).sum())
+        return labels
 
     def _label_rngs(self, n: int) -> list[np.random.Generator]:
         first = self.spent.judge_calls

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -95,10 +95,11 @@ class PreferenceModel(nn.Module):
         self.centre.copy_(raw.mean(0))
         self.unit.copy_(raw.std(0).clamp(min=1e-3))
         labels = torch.tensor([one.label for one in data])
-        groups = [{"params": list(self.heads.parameters()), "lr": self.learning_rate}]
+        heads, trunk = list(self.heads.parameters()), list(self.reader.trunk.parameters())
+        groups: list[dict[str, Any]] = [{"params": heads, "lr": self.learning_rate, "weight_decay": self.weight_decay}]
         if not kept:
-            groups.append({"params": list(self.reader.trunk.parameters()), "lr": self.reader.learning_rate})
-        optimizer = torch.optim.AdamW(groups, weight_decay=self.weight_decay)
+            groups.append({"params": trunk, "lr": self.reader.learning_rate, "weight_decay": 0.0})
+        optimizer = torch.optim.AdamW(groups)
         steps = max(1, round(epochs * len(data) / self.batch_size))
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, [group["lr"] for group in groups], total_steps=steps + 1, pct_start=0.1

@@ -42,7 +42,7 @@ class _Live:
 def agent_rng(seed: int, exchange: int, take: int = 0) -> np.random.Generator:
     """The generator of an agent's utterance in ``exchange`` (0-based) of the conversation that ``seed`` and ``take``
     name."""
-    return np.random.default_rng((seed, 1 + exchange, _AGENT_STREAM, take))
+    return np.random.default_rng((seed, 1 + exchange, _AGENT_STREAM + take))
 
 
 def rollout(

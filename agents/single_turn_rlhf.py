@@ -15,9 +15,11 @@ the prompts of these conversations, by the solver of Iterative PPO (``agents.ppo
 - ``learner: nash``: Nash-MD (arXiv 2312.00886): the reward of an utterance is the probability that it beats one of the
   mixture of the policy and μ, by a general preference model.
 
-Departures: of every conversation ``turns_per_conversation`` moments are compared (the paper has every turn); one that
-is played on parts at one moment. PPO's clipped step takes the place of the paper's policy gradient, for both learners. The
-budget is spent on data in the iterations before the last, so the learning curve is flat until its last point.
+Departures: of every conversation ``turns_per_conversation`` moments are compared (the paper has every turn, and the
+same pairs for both kinds of labels); one that is played on parts at one moment and costs two conversations, so the same
+budget buys half as many. Prompts are those of half as many conversations as the budget has, for both kinds of labels,
+so that both learn equally long. PPO's clipped step takes the place of the paper's policy gradient, for both learners.
+The budget is spent on data in the iterations before the last, so the learning curve is flat until its last point.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ class SingleTurnRLHF(Agent):
         tau: float = 0.125,
         temperature: float = 1.0,
         max_new_tokens: int = 32,
-        turns_per_conversation: int = 2,
+        turns_per_conversation: int = 1,
         judge_epochs: float = 10.0,
         judge_held_out: float = 0.1,
         judge_learning_rate: float = 2e-3,
@@ -101,6 +103,7 @@ class SingleTurnRLHF(Agent):
         self.policy, self.start = policy, policy.clone()
 
     def prepare(self, practice: Practice) -> None:
+        check_range("budget.per_iteration", practice.budget.per_iteration, 2)
         if self._source is None:
             self._begin_with(starting_policy(None, practice, **self._speaking))
 
@@ -111,14 +114,18 @@ class SingleTurnRLHF(Agent):
 
     def improve(self, practice: Practice) -> Metrics:
         rng = practice.rng
+        for model in (self.policy, self.start):
+            model.forget()  # a restored agent remembers nothing of what it read, and reading is exact to rounding only
+        unscored = practice.spent.unscored
         collect = self._collect_rewards if self.labels == "reward" else self._collect_values
         trajectories, pairs = collect(practice, practice.iteration_share(), rng)
         self._conversations += [one for one in trajectories if one.judged and one.steps]
         self._pairs += [pair for pair in pairs if not np.isnan(pair.label) and pair.first != pair.second]
         metrics = {**behaviour_metrics(trajectories), "turn_pairs": float(len(self._pairs))}
+        metrics["unscored"] = float(practice.spent.unscored - unscored)
         if practice.remaining < 2:  # one conversation can't be compared
             practice.finish()
-            metrics |= self._learn(rng)
+            metrics |= self._learn(practice.budget.conversations // 2, rng)
         return metrics
 
     # ---- the data -------------------------------------------------------------------------------------------------
@@ -161,7 +168,8 @@ class SingleTurnRLHF(Agent):
 
     # ---- the learning ---------------------------------------------------------------------------------------------
 
-    def _learn(self, rng: np.random.Generator) -> dict[str, float]:
+    def _learn(self, conversations: int, rng: np.random.Generator) -> dict[str, float]:
+        """Fit the model of the labels, and improve on the prompts of at most so many ``conversations``."""
         if len(self._pairs) < 2 or len(self._conversations) < 2:
             raise RuntimeError(
                 f"{len(self._pairs)} pairs of utterances have a label, and nothing can be learnt from so few; see why "
@@ -174,7 +182,8 @@ class SingleTurnRLHF(Agent):
         aside = round(self.judge_held_out * len(data))
         loss = model.fit([data[i] for i in order[aside:]], rng, epochs=self.judge_epochs)
         figures = model.figures([data[i] for i in order[:aside]]) if aside else {}
-        prompts = [self._prompts(trajectory) for trajectory in self._conversations]
+        chosen = rng.permutation(len(self._conversations))[:conversations]
+        prompts = [self._prompts(self._conversations[i]) for i in chosen]
         learnt = self.solver.improve(self.policy, self.start, self._scorer(model, rng), prompts, rng)
         return {"judge_loss": loss, **{f"judge_{name}": value for name, value in figures.items()}, **learnt}
 

@@ -39,6 +39,8 @@ class TurnLearner(Agent):
         learner: the settings of the policy gradient.
         temperature, max_new_tokens: of sampling, in practice and in evaluation.
         conversations_per_step: conversations of one step.
+        policy_delay: the share of the budget's steps in which the critic alone learns (the paper's 1,000 of 50,000 are
+            .02; with so few steps the critic needs more of them).
         judge_epochs, judge_held_out: of the model of the judge, where there is one: passes over the logged pairs, and
             the share of them that is kept for measuring it.
         judge_learning_rate, judge_weight_decay: see ``PreferenceModel``.
@@ -59,6 +61,7 @@ class TurnLearner(Agent):
         temperature: float = 1.0,
         max_new_tokens: int = 32,
         conversations_per_step: int = 32,
+        policy_delay: float = 0.06,
         judge_epochs: float = 10.0,
         judge_held_out: float = 0.1,
         judge_learning_rate: float = 2e-3,
@@ -67,9 +70,10 @@ class TurnLearner(Agent):
         value_members: int = 4,
     ):
         check_range("conversations_per_step", conversations_per_step, 2)
+        check_range("policy_delay", policy_delay, 0.0, 0.9)
         check_range("judge_epochs", judge_epochs, 0.0)
         check_range("judge_held_out", judge_held_out, 0.0, 0.9)
-        self.settings, self.conversations_per_step = learner, conversations_per_step
+        self.settings, self.conversations_per_step, self.policy_delay = learner, conversations_per_step, policy_delay
         self._source = start
         self._speaking: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
         self._judging = {"learning_rate": judge_learning_rate, "weight_decay": judge_weight_decay}
@@ -85,6 +89,7 @@ class TurnLearner(Agent):
 
     def prepare(self, practice: Practice) -> None:
         """Make the start if none was given; fit the model of the judge; begin the critic."""
+        check_range("budget.per_iteration", practice.budget.per_iteration, 2)
         if self._source is None:
             self._begin_with(starting_policy(None, practice, **self._speaking))
         judging, valuing = practice.rng.spawn(2)
@@ -92,11 +97,12 @@ class TurnLearner(Agent):
             self.judge, self._judge_figures = fit_judge(
                 self.start, practice, judging, kind=self.judge_kind, **self._fitting, **self._judging
             )
-        self._begin_learning(valuing)
+        steps = practice.budget.conversations // self.conversations_per_step
+        self._begin_learning(valuing, round(self.policy_delay * steps))
 
-    def _begin_learning(self, rng: np.random.Generator) -> None:
+    def _begin_learning(self, rng: np.random.Generator, policy_delay: int = 0) -> None:
         value = ValueFunction(self.start, rng, initial=self.expected_outcome, **self._critic)
-        self.learning = Learning(self.settings, self.policy, self.start, value)
+        self.learning = Learning(self.settings, self.policy, self.start, value, policy_delay)
 
     def act(
         self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator], *, explore: bool = True
@@ -110,6 +116,8 @@ class TurnLearner(Agent):
     def improve(self, practice: Practice) -> Metrics:
         left = practice.iteration_share()
         conversations_before, unscored_before = practice.spent.conversations, practice.spent.unscored
+        for model in (self.policy, self.start):
+            model.forget()  # a restored agent remembers nothing of what it read, and reading is exact to rounding only
         self.learning.begin_iteration()
         logs: list[dict[str, float]] = []
         learnt_from = 0

@@ -68,12 +68,13 @@ class TurnReward:
         self.model = model
         texts = [said(policy, pair.prompt, tokens) for pair in pairs for tokens in (pair.first, pair.second)]
         rewards = torch.from_numpy(model.rewards(model.features(texts))).float()  # [2N]
-        self.mean, self.spread = rewards.mean(), rewards.std().clamp(min=1e-3)
+        self.spread = ((rewards[::2] - rewards[1::2]).std() / 2**0.5).clamp(min=1e-3)  # within a prompt: see above
+        self.mean, self.scale = rewards.mean(), rewards.std().clamp(min=1e-3)
         ends = [Text(pair.prompt, np.array([len(pair.prompt) - 1])) for pair in pairs]
         states = torch.cat(model.reader.states(ends))  # [N, hidden]
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         self.value = Heads(model.reader.hidden_size, 64, 4, generator)
-        self._fit(states, ((rewards[::2] + rewards[1::2]) / 2 - self.mean) / self.spread, rng, epochs)
+        self._fit(states, ((rewards[::2] + rewards[1::2]) / 2 - self.mean) / self.scale, rng, epochs)
 
     def _fit(self, states: Tensor, targets: Tensor, rng: np.random.Generator, epochs: float) -> None:
         optimizer = torch.optim.AdamW(self.value.parameters(), lr=2e-3, weight_decay=0.01)
@@ -90,7 +91,7 @@ class TurnReward:
     def values(self, packed: Packed, prompts: Sequence[Prompts], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         states = self.model.reader.trunk(**packed.inputs, use_cache=False).last_hidden_state
         rewards = torch.from_numpy(self.model.rewards(_features(self.model, states, packed))).float()
-        value = self.value(states[packed.prompt_rows, packed.prompt_ends]).mean(0) * self.spread + self.mean
+        value = self.value(states[packed.prompt_rows, packed.prompt_ends]).mean(0) * self.scale + self.mean
         return value, _at_the_end(packed, value, rewards)
 
 

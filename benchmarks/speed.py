@@ -261,13 +261,13 @@ def _row_per_turn(one: Labelled) -> list[Labelled]:
     return rows
 
 
-# ---- the policy gradient: all turns of a conversation in one pass ----------------------------------------------------
+# ---- the policy gradient: all turns of a conversation in one pass ---------------------------------------------------
 
 
 def turns(talk: Talk, repeats: int) -> dict[str, float]:
-    """Turns per CPU second of the policy loss and its gradient (``agents.turn_gradient``) over whole conversations, of the
-    same with a row for every turn (its prompt and its utterance), in batches of as many turns; and their ratio. Both
-    give the same gradient, which is a test."""
+    """Turns per CPU second of the policy's gradient (``agents.turn_gradient``) over whole conversations, of the same
+    with a row for every turn (its prompt and its utterance), in batches of as many turns; and their ratio. Both have
+    the same gradient, which is a test."""
     agent, _, env = _parties(talk)
     reference = agent.clone()
     whole = [

@@ -88,8 +88,8 @@ class Decoder:
         model: a causal language model of ``transformers``, on any device.
         tokenizer: names the end-of-turn token; for foreign tokenizers those of the generation config count too.
         other: a second model with the same tokenizer, for sampling from a mixture of both; None: of ``model`` alone.
-        share: of ``other``. Token by token the logits are (1 - share) of ``model`` and share of ``other``: the geometric
-            mixture of both next-token distributions (Nash-MD, arXiv 2312.00886, section 7; MTPO-τ).
+        share: of ``other``. Token by token the logits are (1 - share) of ``model`` and share of ``other``: the
+            geometric mixture of both next-token distributions (Nash-MD, arXiv 2312.00886; MTPO-τ).
     """
 
     def __init__(

@@ -6,7 +6,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,8 @@ class Spending:
     """Questions put to judges."""
     unscored: int
     """Conversations that ended without a score."""
+    judge_failures: int = 0
+    """Questions that a judge could not decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,8 @@ def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise RecordError(f"{where} is {json.dumps(value)[:60]}, not an object")
     names = {field.name for field in fields(kind)}
-    if missing := sorted(names - value.keys()):
+    required = {field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING}
+    if missing := sorted(required - value.keys()):
         raise RecordError(f"{where} lacks {', '.join(missing)}")
     if unknown := sorted(value.keys() - names):
         raise RecordError(f"{where} has unknown fields {', '.join(unknown)}")

@@ -67,3 +67,9 @@ def test_a_mixture_follows_a_policy_that_learns():
 def test_a_share_of_one_or_more_is_refused():
     with pytest.raises(ValueError, match=r"share=1.0"):
         Mixture(model(0), model(1), 1.0)
+
+
+def test_what_a_mixture_can_not_do_is_refused():
+    mixture = Mixture(model(0), model(1), 0.2)
+    with pytest.raises(TypeError, match="policy"):
+        mixture.clone()

@@ -9,6 +9,7 @@ import pytest
 
 from agents.agent import Agent
 from agents.practice import Budget, BudgetSpent, Practice
+from agents.rollout import agent_rng
 from envs.conversation import Conversation
 from envs.judges import ByOutcome, Preference
 from envs.trajectory import Utterance
@@ -125,6 +126,31 @@ def test_logged_pairs_are_the_same_for_every_seed_and_cost_nothing():
     others, same = second.logged_pairs()
     assert len(pairs) == 10 and pairs == others and labels.tolist() == same.tolist()
     assert first.spent.conversations == first.spent.judge_calls == 0
+
+
+class Undecided:
+    """A judge that decides every second pair."""
+
+    name = "undecided"
+
+    def prefer(self, pairs):  # type: ignore[no-untyped-def]
+        return [Preference(1.0) if i % 2 else Preference(float("nan"), "no idea") for i in range(len(pairs))]
+
+
+def test_what_a_judge_could_not_decide_is_counted_and_has_no_label():
+    one = practice()
+    one.judge = Undecided()
+    pairs = one.pairs(AnyColour(), AnyColour(), 10)
+    assert np.isnan(one.labels(pairs)).sum() == 5
+    assert sum(p.judged for p in one.preferences(pairs)) == 5
+    assert one.spent.judge_calls == 20 and one.spent.judge_failures == 10
+
+
+def test_the_first_take_of_a_seed_has_the_stream_that_the_seed_alone_had():
+    for seed in (5, (1 << 32) + 5, (1 << 33) + 7):
+        before = np.random.default_rng((seed, 3, 0xA9E27)).random()
+        assert agent_rng(seed, 2).random() == before != agent_rng(seed, 2, take=1).random()
+        assert Shop(Customer()).begin(seed).rng.random() == np.random.default_rng((seed, 1)).random()
 
 
 def test_without_a_judge_the_remedy_is_named():

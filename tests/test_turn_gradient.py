@@ -11,9 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.advantages import gae, normalised
+from agents.advantages import gae
 from agents.chat_model import ChatModel, TrajectoryTokens
-from agents.turn_gradient import Learning, TurnGradient, exact_kl, token_batch, token_logprobs
+from agents.ppo import exact_kl
+from agents.turn_gradient import Learning, TurnGradient, later_in_turn, token_batch, token_logprobs
 from agents.value_function import ValueFunction
 from envs.chat_format import train_tokenizer
 from envs.conversation import Turn
@@ -52,10 +53,10 @@ def read(policy: ChatModel, talks: Sequence[Trajectory] = TALKS) -> list[Traject
     return [policy.trajectory_tokens(one) for one in talks]
 
 
-def learning(policy: ChatModel, **settings: object) -> Learning:
-    chosen = {"policy_delay": 0, "kl_coef": 0.1, "normalise": False, "max_grad_norm": 1e9, **settings}
+def learning(policy: ChatModel, policy_delay: int = 0, **settings: object) -> Learning:
+    chosen = {"kl_coef": 0.1, "normalise": False, "max_grad_norm": 1e9, **settings}
     value = ValueFunction(policy, np.random.default_rng(0), trunk_learning_rate=0.0, width=8, members=2)
-    return Learning(TurnGradient(**chosen), policy, model(1), value)  # type: ignore[arg-type]
+    return Learning(TurnGradient(**chosen), policy, model(1), value, policy_delay)  # type: ignore[arg-type]
 
 
 def test_advantages_are_those_worked_out_by_hand():
@@ -71,19 +72,92 @@ def test_with_lambda_one_the_targets_are_the_returns(decisions: list[tuple[float
     assert targets == pytest.approx(rewards[::-1].cumsum()[::-1], abs=1e-9)
 
 
-def test_equal_advantages_are_not_blown_up():
-    assert normalised(np.full(4, 3.0), 0.0).tolist() == [0.0] * 4
-    assert normalised(np.array([1.0, 3.0]), 2.0).tolist() == [-0.5, 0.5]
+def test_the_unit_is_the_deviation_of_all_outcomes_so_far_and_does_not_vanish():
+    learner = learning(model(), normalise=True)
+    assert learner._unit(np.array([0.5, 0.5])) == 1.0  # nothing to measure by yet
+    assert learner._unit(np.array([1.0, 0.0])) == pytest.approx(np.std([0.5, 0.5, 1.0, 0.0]))
+    assert learner._unit(np.full(4, 0.5)) == pytest.approx(np.std([1.0, 0.0, *[0.5] * 6]))
+    assert learning(model(), normalise=False)._unit(np.array([1.0, 0.0])) == 1.0
 
 
-def test_once_all_conversations_go_alike_the_unit_of_advantages_does_not_shrink():
+@pytest.mark.parametrize("kl", ["exact", "reward"])
+def test_outcomes_in_another_unit_with_alpha_in_it_teach_the_same(kl: str):
+    moved = []
+    for scale in (1.0, 10.0):
+        policy = model()
+        learner = learning(policy, normalise=True, kl_coef=0.1 * scale, kl=kl, value_learning_rate=0.0)
+        with torch.no_grad():
+            for weight in (learner.value.heads.outer, learner.value.heads.level):
+                weight.mul_(scale)
+        learner.step(read(policy), scale * np.array([1.0, 0.0, 0.3]))
+        moved.append([p.grad.clone() for p in policy.model.parameters() if p.grad is not None])
+    for a, b in zip(*moved, strict=True):
+        assert torch.allclose(a, b, atol=1e-5, rtol=1e-3)
+
+
+def test_what_follows_in_a_turn_is_summed_by_hand():
+    later = later_in_turn(torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0]), torch.tensor([0, 0, 0, 1, 1]))
+    assert later.tolist() == [6.0, 4.0, 0.0, 16.0, 0.0]
+
+
+def test_the_gradient_of_a_turns_kl_is_that_of_the_exact_kl_over_utterances():
+    # Utterances of two tokens from {0, 1}: first by p, second by q_0 or q_1; μ likewise. The gradient of KL(π ‖ μ) over
+    # utterances is the expectation of: gradient of the tokens' KLs, plus (KL that follows) · gradient of log π.
+    logits = torch.tensor([0.3, -0.2, 0.9], requires_grad=True)  # of token 1: first, after a 0, after a 1
+    other = torch.tensor([-0.5, 0.4, -0.1]).sigmoid()
+
+    def kl(p: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+        return p * (p / m).log() + (1 - p) * ((1 - p) / (1 - m)).log()
+
+    p = logits.sigmoid()
+    (exact,) = torch.autograd.grad(
+        kl(p[0], other[0]) + (1 - p[0]) * kl(p[1], other[1]) + p[0] * kl(p[2], other[2]), logits
+    )
+    p = logits.sigmoid()
+    surrogate = torch.zeros(())
+    for first, chance in ((0, 1 - p[0]), (1, p[0])):
+        kls = torch.stack([kl(p[0], other[0]), kl(p[1 + first], other[1 + first])])
+        later = later_in_turn(kls.detach(), torch.zeros(2, dtype=torch.long))
+        surrogate = surrogate + chance.detach() * (kls.sum() + later[0] * chance.log())
+    (ours,) = torch.autograd.grad(surrogate, logits)
+    assert torch.allclose(ours, exact, atol=1e-6)
+
+
+def test_with_kl_in_the_reward_the_loss_has_none():
     policy = model()
-    learner = learning(policy, normalise=True, kl_coef=0.0)
+    learner = learning(policy, kl="reward")
     batch = token_batch(read(policy))
-    nothing = np.zeros(len(batch.rows))
-    apart, _ = learner._advantages(batch, np.array([1.0, 0.0, -1.0]), nothing)
-    alike, _ = learner._advantages(batch, np.array([0.5, 0.5, 0.5]), nothing)
-    assert np.abs(apart).max() > 1.0 > 3 * np.abs(alike).max()
+    logprobs = token_logprobs(policy, batch)
+    chosen = logprobs.gather(1, batch.tokens[:, None])[:, 0]
+    advantages = np.linspace(-1, 1, len(chosen))
+    loss = learner._loss(batch, logprobs, chosen, torch.full_like(chosen, 100.0), advantages)
+    assert loss.item() == pytest.approx(-float((advantages * chosen.detach().numpy()).sum()), rel=1e-4)
+
+
+def test_k3_is_an_estimate_of_the_exact_kl():
+    policy = model()
+    one = learning(policy, kl="k3")
+    batch = token_batch(read(policy))
+    with torch.no_grad():
+        logprobs, reference = token_logprobs(policy, batch), token_logprobs(model(1), batch)
+    every = torch.arange(logprobs.shape[1])
+    ratio = reference[0] - logprobs[0]
+    expected = (logprobs[0].exp() * (ratio.exp() - 1 - ratio))[every].sum()
+    assert expected.item() == pytest.approx(exact_kl(logprobs, reference)[0].item(), rel=1e-3)
+    k3 = one._kl(logprobs, reference, batch)
+    assert (k3 >= 0).all() and k3[0].item() == pytest.approx(
+        (ratio.exp() - 1 - ratio)[batch.tokens[0]].item(), rel=1e-4
+    )
+
+
+def test_mixed_advantages_are_the_mean_of_both_and_no_baseline_has_seen_the_outcome():
+    found = {}
+    for level in ("turn", "token", "mixed"):
+        learner = learning(model(), level=level)
+        batch = token_batch(read(learner.policy))
+        kl = np.full(len(batch.rows), 0.1)
+        found[level], _ = learner._advantages(batch, np.array([1.0, 0.0, 0.5]), kl)
+    assert found["mixed"] == pytest.approx((found["turn"] + found["token"]) / 2, abs=1e-6)
 
 
 def test_one_pass_over_a_conversation_has_the_gradient_of_a_pass_per_turn():

@@ -69,7 +69,7 @@ MATERIAL: Final = Material(
     standing=standing,
     doing=doing,
     phases=(
-        Phase("attentive", 16_000, 8_000, 6_000, "constant_with_warmup"),
+        Phase("attentive", 20_000, 8_000, 6_000, "constant_with_warmup"),
         Phase("sloppy", 12_000, 8_000, 1_000, "constant_with_warmup"),
         Phase("behaviour", 40_000, 12_000, 1_000, "cosine"),
     ),

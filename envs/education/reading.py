@@ -24,7 +24,6 @@ from envs.education.program import (
 )
 
 _WRONG_IDEAS: Final = tuple(MISCONCEPTIONS)
-_KINDS: Final = tuple(dict.fromkeys(act.kind for act in TEACHER_ACTS))
 _NEED_GRASP: Final = ("exercise", "check", "summarise")
 """Acts that consolidate what was understood, and are too early before."""
 _NOT_TOLD, _GOES_WITH, _GOES_AGAINST = 0, 1, 2
@@ -44,7 +43,7 @@ STANDING: Final = {
     "exchanges": HORIZON,
 }
 """How things stand before the teacher speaks: each fact and how many values it has; of what is told, 0 is not told."""
-DOING: Final = {"act": len(_KINDS), "way_match": 3, "misconception_match": 3, "grasp_match": 3}
+DOING: Final = {"act": len(TEACHER_ACTS), "way_match": 3, "misconception_match": 3, "grasp_match": 3}
 """What the teacher has just done, and whether it goes with (1) or against (2) the way, misconception or grasp that is
 known; 0 where it is not known or the act is about something else."""
 FACTS: Final = {**STANDING, **DOING}
@@ -78,7 +77,7 @@ def doing(known: Knowledge, act: Act) -> tuple[int, ...]:
         grasp = _GOES_WITH
     elif act.kind in _NEED_GRASP and known.most_grasp < UNDERSTOOD:
         grasp = _GOES_AGAINST
-    return _KINDS.index(act.kind), way, wrong, grasp
+    return TEACHER_ACTS.index(act), way, wrong, grasp
 
 
 def _told(names: tuple[str, ...], name: str | None) -> int:

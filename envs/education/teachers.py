@@ -176,18 +176,19 @@ HABITS = 4
 def in_habit(act: Act, rng: np.random.Generator, topic: str | None = None) -> str:
     """An act in the words of a teacher with habits: one of the ``HABITS`` shortest phrasings, with all their variants.
 
-    Every person has a manner of speaking; the behaviour teacher, whose lessons are logged, has this one. The phrasebook
-    has many more phrasings, all of which the student understands. Without a ``topic`` any is taken.
+    Every person has a manner of speaking; the behaviour teacher, whose lessons are logged, has this one. It never names
+    the topic, whatever ``topic`` is, so a small model that imitates it need not spell what it has never met. The
+    phrasebook has many more phrasings, all of which the student understands.
     """
-    topic = topic or TOPICS[int(rng.integers(len(TOPICS)))]
     pattern = _habits(act)[int(rng.integers(len(_habits(act))))]
-    return teacher_phrasebook().say_pattern(act, pattern, rng, values={"topic": topic})
+    return teacher_phrasebook().say_pattern(act, pattern, rng)
 
 
 @cache
 def _habits(act: Act) -> list[int]:
     patterns = teacher_phrasebook().patterns(act)
-    return sorted(range(len(patterns)), key=lambda i: (len(patterns[i]), patterns[i]))[:HABITS]
+    nameless = [i for i, pattern in enumerate(patterns) if "_on}" not in pattern and "{topic}" not in pattern]
+    return sorted(nameless, key=lambda i: (len(patterns[i]), patterns[i]))[:HABITS]
 
 
 def in_any_words(act: Act, rng: np.random.Generator, topic: str | None = None) -> str:
