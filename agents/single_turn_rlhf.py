@@ -76,7 +76,7 @@ class SingleTurnRLHF(Agent):
         temperature: float = 1.0,
         max_new_tokens: int = 32,
         turns_per_conversation: int = 1,
-        judge_epochs: float = 10.0,
+        judge_epochs: float = 4.0,
         judge_held_out: float = 0.1,
         judge_learning_rate: float = 2e-3,
         judge_weight_decay: float = 0.03,

@@ -62,7 +62,7 @@ class TurnLearner(Agent):
         max_new_tokens: int = 32,
         conversations_per_step: int = 32,
         policy_delay: float = 0.06,
-        judge_epochs: float = 10.0,
+        judge_epochs: float = 4.0,
         judge_held_out: float = 0.1,
         judge_learning_rate: float = 2e-3,
         judge_weight_decay: float = 0.03,
@@ -76,8 +76,8 @@ class TurnLearner(Agent):
         self.settings, self.conversations_per_step, self.policy_delay = learner, conversations_per_step, policy_delay
         self._source = start
         self._speaking: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
-        self._judging = {"learning_rate": judge_learning_rate, "weight_decay": judge_weight_decay}
-        self._fitting = {"epochs": judge_epochs, "held_out": judge_held_out}
+        self.judging = {"learning_rate": judge_learning_rate, "weight_decay": judge_weight_decay}
+        self.fitting = {"epochs": judge_epochs, "held_out": judge_held_out}
         self._critic = {"width": value_width, "members": value_members}
         self._judge_figures: dict[str, float] = {}
         self.judge: PreferenceModel | None = None
@@ -95,7 +95,7 @@ class TurnLearner(Agent):
         judging, valuing = practice.rng.spawn(2)
         if self.judge_kind is not None:
             self.judge, self._judge_figures = fit_judge(
-                self.start, practice, judging, kind=self.judge_kind, **self._fitting, **self._judging
+                self.start, practice, judging, kind=self.judge_kind, **self.fitting, **self.judging
             )
         steps = practice.budget.conversations // self.conversations_per_step
         self._begin_learning(valuing, round(self.policy_delay * steps))
@@ -160,6 +160,6 @@ class TurnLearner(Agent):
         self._begin_learning(unused)
         self.learning.restore(folder)
         if self.judge_kind is not None:
-            self.judge = PreferenceModel(self.start, unused, kind=self.judge_kind, **self._judging)  # type: ignore[arg-type]
+            self.judge = PreferenceModel(self.start, unused, kind=self.judge_kind, **self.judging)  # type: ignore[arg-type]
             self.judge.restore(folder / "judge.safetensors")
             self._judge_figures = json.loads((folder / "judge.json").read_text())
