@@ -1,7 +1,7 @@
 """How well models learn a judge: ``python -m benchmarks.judge_models agent=mtpo env=education user=program``.
 
-Both kinds of model are fitted as the agent fits them, to the logged pairs that a run is given, and measured on pairs they
-have not met: of the policy that made the logged data, and of the start. A judge draws its labels, so no model can
+Both kinds of model are fitted as the agent fits them, to the logged pairs that a run is given, and measured on pairs
+they have not met: of the policy that made the logged data, and of the start. A judge draws its labels, so no model can
 foretell all of them; the attainable accuracy is the mean of max(P, 1 - P).
 """
 
