@@ -23,7 +23,7 @@ from agents.chat_model import ChatModel, TrajectoryTokens
 from agents.ppo import exact_kl
 from agents.q_function import Labelled, QFunction
 from agents.rollout import rollout
-from agents.turn_gradient import token_batch, token_logprobs
+from agents.token_batch import token_batch, token_logprobs
 from envs.chat_format import encode_chat, never_spoken, train_tokenizer
 from envs.conversation import Conversation, Speaker
 from envs.decoding import Decoder, small_model

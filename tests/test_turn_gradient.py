@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from agents.advantages import gae
 from agents.chat_model import ChatModel, TrajectoryTokens
 from agents.ppo import exact_kl
-from agents.turn_gradient import Learning, TurnGradient, later_in_turn, token_batch, token_logprobs
+from agents.token_batch import later_in_turn, token_batch, token_logprobs
+from agents.turn_gradient import Learning, TurnGradient
 from agents.value_function import ValueFunction
 from envs.chat_format import train_tokenizer
 from envs.conversation import Turn
