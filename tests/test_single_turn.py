@@ -226,7 +226,7 @@ def test_the_ratio_is_one_before_the_first_update(model: ChatModel):
 class _LikesEven(QFunction):
     """A Q that is 1 when a response begins with an even token, else 0."""
 
-    def values(self, packed):  # type: ignore[no-untyped-def]
+    def values(self, packed, prompts, rng):  # type: ignore[no-untyped-def]
         first = torch.ones_like(packed.response, dtype=torch.bool)
         first[1:] = packed.response[1:] != packed.response[:-1]
         good = (packed.tokens[first] % 2 == 0).float()
