@@ -41,11 +41,15 @@ def main(config: DictConfig) -> None:
     agent = experiment.build_agent()
     if not isinstance(agent, TurnLearner) or experiment.config["agent"]["start"] is None:
         raise RunError(
-            f"agent={experiment.agent} learns no model of a judge from a start that is given; take agent=mtpo."
+            f"agent={experiment.agent} on env={experiment.env}: this needs an agent that learns from whole "
+            "conversations, such as agent=mtpo, and an environment that names its start."
         )
     practice = experiment.build_practice(experiment.build_user(experiment.user), on_conversation=lambda _: None)
     quieten_libraries()
-    assert practice.behaviour is not None  # the logged data has just been asked for
+    if practice.behaviour is None:
+        raise RunError(
+            f"env={experiment.env} names no behaviour policy, so there are no logged pairs; add `behaviour:`."
+        )
     speakers: dict[str, Agent] = {"logged": practice.behaviour, "start": Speaker(agent.start)}
     fresh = {name: _pairs(practice, speaker) for name, speaker in speakers.items()}
     say("| model | pairs of | accuracy | attainable | share | calibration error |\n|---|---|---|---|---|---|")
@@ -78,7 +82,7 @@ def _measured(
     features = [model.features([whole(agent.start, pair[side]) for pair in pairs]) for side in (0, 1)]
     predicted = model.compare(*features)[known]
     figures = judge_figures(predicted, labels[known])
-    sure = np.array([one.probability for one in preferences])[known]
+    sure = np.array([one.decided for one in preferences])[known]
     attainable = float(np.maximum(sure, 1 - sure)[labels[known] != 0.5].mean())
     return figures["accuracy"], attainable, figures["accuracy"] / attainable, figures["calibration_error"]
 

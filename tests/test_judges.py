@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -10,15 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.agent import Agent
+from agents.rollout import rollout
+from agents.scripted import Scripted
 from benchmarks.judging import judge_runs, load_judge
 from benchmarks.progress import RunError
 from envs.acts import Act
-from envs.conversation import Turn
+from envs.conversation import Conversation, Turn
+from envs.education.env import EducationEnv
 from envs.education.judging import LessonTurns, expected
-from envs.education.language import teacher_phrasebook
+from envs.education.language import named_topics, teacher_phrasebook
 from envs.education.program import Mind as StudentMind
 from envs.education.program import Profile as StudentProfile
 from envs.education.program import respond
+from envs.education.users import program_student
 from envs.env import Episode, Scenario
 from envs.judges import (
     BradleyTerry,
@@ -389,5 +395,40 @@ def test_the_judge_of_lessons_is_not_fooled_by_answers_given_away_nor_by_ending_
     taught = conversation(exchanges=8, understanding=0.65, engagement=1.0, comfort=0.5, answers_given=0.0)
     pleased = conversation(exchanges=8, understanding=0.1, engagement=1.0, comfort=1.0, answers_given=2.0)
     ended = conversation(exchanges=1, understanding=0.1, engagement=2 / 3, comfort=0.5, answers_given=0.0)
-    assert preferred(judge, taught, pleased) == pytest.approx(1 / (1 + math.exp(-8 * (0.4 + 0.2 - 0.2))))
-    assert preferred(judge, taught, ended) == pytest.approx(1 / (1 + math.exp(-8 * (0.4 + 0.1 + 0.1))))
+    assert preferred(judge, taught, pleased) == pytest.approx(1 / (1 + math.exp(-8 * (0.35 + 0.26 - 0.07 / 2))))
+    assert preferred(judge, taught, ended) == pytest.approx(1 / (1 + math.exp(-8 * (0.35 + 0.11 + 0.01))))
+
+
+class OneAct(Agent):
+    """Does the same thing at every turn, in words."""
+
+    def __init__(self, act: Act):
+        self.act_done = act
+
+    def act(
+        self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator], *, explore: bool = True
+    ) -> list[Utterance]:
+        topics = [next(iter(named_topics(conversation.turns[0].text))) for conversation in conversations]
+        say = teacher_phrasebook().say
+        return [Utterance(say(self.act_done, rng, values={"topic": t})) for t, rng in zip(topics, rngs, strict=True)]
+
+
+@pytest.mark.parametrize("kind", ["encourage", "ask_way", "end", "check", "give_answer"])
+def test_a_teacher_who_only_does_one_thing_is_not_preferred_to_one_who_teaches_a_little(kind: str):
+    env, judge, seeds = EducationEnv(program_student(), split="iid_test"), load_judge("education"), range(150)
+    probes = rollout(OneAct(Act(kind)), env, seeds)
+    sloppy = rollout(Scripted("behaviour", "envs.education.teachers.TeacherInWords"), env, seeds)
+    assert np.mean([one.probability for one in judge.prefer(list(zip(probes, sloppy, strict=True)))]) < 0.5
+
+
+def test_a_judge_of_turns_knows_that_a_student_is_confused_by_another_topic():
+    moment = EducationEnv(program_student()).begin(1)
+    rng, own = np.random.default_rng(0), moment.scenario.facts.topic
+    said = (teacher_phrasebook().say(Act("probe"), rng, values={"topic": own}) for _ in range(50))
+    right = next(text for text in said if own in text)
+    wrong = right.replace(own, "volcanoes" if own != "volcanoes" else "gravity")
+    judge = LessonTurns()
+    seen, confused, nonsense = judge.foresee([moment] * 3, [right, wrong, "Blue seven chair."])
+    assert seen != confused == nonsense
+    (preference,) = judge.prefer_turns([moment], [right], [wrong])
+    assert preference.probability > 0.5

@@ -113,8 +113,8 @@ def recovers(
     evidence: Evidence, *, claim: str, method: str, reference: str, margin: float, number: str
 ) -> list[Verdict]:
     """``method`` comes to the mean return of ``reference``. Two verdicts: its mean is in or above the reference's
-    interval; and, which asks more, it is less than ``margin`` below, with the whole interval of the difference (paired
-    by scenario)."""
+    interval (a point estimate, so never undecided); and, which asks more, it is less than ``margin`` below, with the
+    whole interval of the difference (paired by scenario)."""
     words = [
         f"{claim}: the mean return of {method} is in or above the interval of {reference}",
         f"{claim}: the mean return of {method} is less than {share(margin)} below that of {reference}",
@@ -124,8 +124,9 @@ def recovers(
     own, goal, difference = _returns(evidence, method, reference)
     reached: Outcome = "holds" if own.value >= goal.low else "fails"
     note = evidence.caveat((method, reference))
+    plain = f"{note} A point estimate against an interval, as the criterion is worded: it is never undecided.".strip()
     return [
-        _judged(words[0], number, f"{_interval(own)} against {_interval(goal)}", goal, reached, note),
+        _judged(words[0], number, f"{_interval(own)} against {_interval(goal)}", goal, reached, plain),
         _judged(words[1], number, f"difference {_interval(difference)}", difference, above(difference, -margin), note),
     ]
 
@@ -176,7 +177,9 @@ def best_setting_smaller(
         if comparison is None:
             verdicts.append(_not_measured(words, number, reason))
             continue
-        best = {group: _best(comparison, settings[group], against) for group in (first, second)}
+        rng = np.random.default_rng(0)
+        weights = scenario_weights(comparison.clusters, rng)  # scenarios are drawn in common, seeds are not
+        best = {group: _best(comparison, settings[group], against, weights, rng) for group in (first, second)}
         (value, replicates), (other, others) = best.values()
         ratio = interval(value / other, replicates / others)
         edges = [g for g in best if best[g][0] in (min(settings[g].values()), max(settings[g].values()))]
@@ -186,11 +189,11 @@ def best_setting_smaller(
     return verdicts
 
 
-def _best(comparison: Comparison, settings: Mapping[str, float], against: str) -> tuple[float, Floats]:
+def _best(
+    comparison: Comparison, settings: Mapping[str, float], against: str, weights: Floats, rng: np.random.Generator
+) -> tuple[float, Floats]:
     """The setting with the highest win rate over ``against``, and that of each replicate, ``[replicates]``; scenarios
     are drawn in common, so a setting is compared with another on the same ones."""
-    rng = np.random.default_rng(0)
-    weights = scenario_weights(comparison.clusters, rng)
     drawn = [resampled_means(_by_scenario(comparison, method, against), weights, rng) for method in settings]
     choices = np.array(list(settings.values()))
     rates = [comparison.estimate(method, against).value for method in settings]

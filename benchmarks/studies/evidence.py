@@ -57,7 +57,7 @@ class Comparison:
             return None
         runs = [_conversations(cell.experiment, record, judging) for cell, record in done]
         for (cell, _), run in zip(done, runs, strict=True):
-            if [t.seed for t in run] != [t.seed for t in runs[0]]:
+            if [(t.seed, t.key) for t in run] != [(t.seed, t.key) for t in runs[0]]:
                 raise RunError(
                     f"{cell.name} and {done[0][0].name} were evaluated on different scenarios, so their conversations "
                     "can't be compared; run them with one budget."

@@ -50,6 +50,10 @@ class EducationEnv(ConversationEnv):
     splits = ("train", "iid_test", "ood_test")
 
     def __init__(self, user: UserSimulator, *, split: str = "train", max_exchanges: int = HORIZON, **kwargs: Any):
+        if max_exchanges != HORIZON:
+            raise ValueError(
+                f"max_exchanges={max_exchanges}; the bell rings after {HORIZON} exchanges: give {HORIZON}."
+            )
         super().__init__(user, split=split, max_exchanges=max_exchanges, **kwargs)
 
     def sample_scenario(self, rng: np.random.Generator) -> Scenario:
@@ -91,7 +95,7 @@ def _assess(mind: object) -> Assessment:
 def parts_of(mind: Mind) -> dict[str, float]:
     """How it stands with a student, for records and judges; see the module's docstring."""
     return {
-        "understanding": mind.understanding,
+        "understanding": 0.0 if mind.outcome == "walked_out" else mind.understanding,  # it sits no test
         "apparent": mind.apparent,
         "engagement": mind.engagement / MAX_ENGAGEMENT,
         "comfort": mind.comfort / MAX_COMFORT,

@@ -10,8 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from envs.acts import Act
-from envs.education.language import teacher_parser
+from envs.education.language import understood
 from envs.education.program import MAX_COMFORT, MAX_ENGAGEMENT, Mind, Outcome, Profile, respond
 from envs.env import Episode
 from envs.judges import Criteria, Criterion, Measured
@@ -39,17 +38,16 @@ class LessonTurns(Foreseen):
 
     def __init__(self, judge: Measured | None = None, sharpness: float = 6.0):
         super().__init__(judge or Criteria(SEEN_NOW, sharpness, name="lesson"))
-        self.parser = teacher_parser()
 
     def foresee(self, moments: Sequence[Episode], utterances: Sequence[str]) -> list[Mapping[str, float] | str]:
-        acts = self.parser.parse(utterances)
-        return [_foreseen(moment, act) for moment, act in zip(moments, acts, strict=True)]
+        return [_foreseen(moment, text) for moment, text in zip(moments, utterances, strict=True)]
 
 
-def _foreseen(moment: Episode, act: Act) -> Mapping[str, float] | str:
+def _foreseen(moment: Episode, text: str) -> Mapping[str, float] | str:
     profile = moment.scenario.facts
     if not isinstance(profile, Profile):
         return f"the scenario of seed {moment.seed} has no student's profile"
+    (act,) = understood([text], [profile.topic])
     mind = moment.memory if isinstance(moment.memory, Mind) else Mind.of(profile)
     return expected(respond(profile, mind, act))
 

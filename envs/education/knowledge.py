@@ -1,7 +1,8 @@
 """What a teacher can know: everything the student has said, as the few facts that matter for what to do next.
 
-It is the information state of the world seen as a partially observed Markov decision process: given it, nothing else
-said so far changes the distribution of what comes next. What is not known of the way, the reaction, the misconception
+It is the information state of the world seen as a partially observed Markov decision process over acts: given it, no
+other act so far changes the distribution of what comes next. (The words do a little: they tell the manner of talking.)
+What is not known of the way, the reaction, the misconception
 and the prior is evenly spread over what is not ruled out; of the manner of talking there is a belief, because how
 readily a student told things tells how readily it will. ``envs.education.planner`` plans on it; the scripted teachers
 act on it.

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from envs.act_parser import ActParser
+from envs.acts import UNCLEAR, Act
 from envs.education.catalogue import STUDENT_ACTS, STYLES, TEACHER_ACTS, TOPICS, UNSEEN_TOPICS
 from envs.parser_training import SUBJECTS, Side, marks, retrain
 from envs.phrasebook import Phrasebook
@@ -47,6 +49,15 @@ def teacher_parser() -> ActParser:
 def student_parser() -> ActParser:
     """Understands the student: ``parse_moves`` gives one or two acts for an utterance, whatever topic it names."""
     return ActParser.load(_HERE / "student_parser.npz")
+
+
+def understood(texts: Sequence[str], topics: Sequence[str]) -> list[Act]:
+    """What a student understands of each text, when its lesson is on the topic beside: an act, or ``UNCLEAR``, also
+    where another topic is named."""
+    acts = teacher_parser().parse(texts)
+    return [
+        UNCLEAR if named_topics(text) - {topic} else act for text, topic, act in zip(texts, topics, acts, strict=True)
+    ]
 
 
 def named_topics(text: str) -> frozenset[str]:

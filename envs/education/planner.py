@@ -4,8 +4,10 @@
 value of every information state and act follows by backward induction over the exchanges of a lesson. Ways are
 interchangeable to the program, and misconceptions too, so states that differ only in their names are solved once
 (``Knowledge.key``); reactions are not. Acts that can't help in a state (asking what is known, an exercise that can't be
-solved, an analogy for what was put right) are left out. The prior is that of the training split: every attribute
-uniform and independent. Nothing is approximated.
+solved, an analogy for what was put right) are left out. The prior is that every attribute is uniform
+and independent, from which the splits depart a little, since combinations are held out. Of the manner of talking only
+what is withheld counts as evidence, not the choice of words: so this is the best teacher that hears acts. One who was
+told the manner at once could expect .81 after ``open`` instead of .77, which bounds what words could add.
 
 The same recursion with horizon 1 and the student's satisfaction as reward gives the myopic teacher: the best possible
 one for the next turn.

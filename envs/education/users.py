@@ -13,9 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
-from envs.acts import UNCLEAR, Act
+from envs.acts import Act
 from envs.education import program
-from envs.education.language import named_topics, student_phrasebook, teacher_parser
+from envs.education.language import student_phrasebook, understood
 from envs.education.program import Mind, Profile
 from envs.env import Episode
 from envs.users import Reply, UserSimulator
@@ -72,7 +72,6 @@ class Student(UserSimulator):
 
     def __init__(self, voice: Voice):
         self.voice = voice
-        self.parser = teacher_parser()
 
     @property
     def name(self) -> str:
@@ -80,10 +79,7 @@ class Student(UserSimulator):
 
     def reply(self, episodes: Sequence[Episode], rngs: Sequence[np.random.Generator]) -> list[Reply]:
         heard = [episode.turns[-1].text for episode in episodes]
-        acts = [
-            UNCLEAR if named_topics(text) - {episode.scenario.facts.topic} else act
-            for episode, text, act in zip(episodes, heard, self.parser.parse(heard), strict=True)
-        ]
+        acts = understood(heard, [episode.scenario.facts.topic for episode in episodes])
         decided = [_decide(*triple) for triple in zip(episodes, acts, rngs, strict=True)]
         worded = self.voice.say([line for line, _ in decided], rngs)
         return [Reply(text, mind, tokens) for (text, tokens), (_, mind) in zip(worded, decided, strict=True)]
