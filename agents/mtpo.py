@@ -7,7 +7,9 @@ Per step (section 4.1 of the paper):
    mixture over utterances that the paper takes from Nash-MD.
 2. The outcome of the first is P(first ≻ second), that of the second is 1 minus it. Gradients don't flow through the
    opponent.
-3. Both are learnt from: policy gradient with a value per turn and KL to μ (``agents.turn_gradient``).
+   With more than two in each context (``generations``), the outcome of one is its mean over all the others: the luck
+   of a single opponent is half of the noise in the paper's form.
+3. All are learnt from: policy gradient with a value per turn and KL to μ (``agents.turn_gradient``).
 
 So the equilibrium of the regularised game max_π min_π' P(π ≻ π') - α KL(π ‖ μ) + α KL(π' ‖ μ) is sought by self-play:
 no reward stands behind the preference, and none is needed.
@@ -25,6 +27,8 @@ both orders.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +40,7 @@ from agents.speaker import Speaker
 from agents.turn_gradient import TurnGradient
 from agents.turn_learner import Outcomes, TurnLearner
 from envs.judges import Pair
+from envs.trajectory import Trajectory
 
 Feedback = Literal["model", "oracle", "labels"]
 
@@ -47,7 +52,8 @@ class MTPO(TurnLearner):
         start, learner: see ``TurnLearner``.
         tau: share of μ in the mixture that both conversations are held with.
         feedback: ``model``, ``oracle`` or ``labels``.
-        options: those of ``TurnLearner``; half of ``conversations_per_step`` are contexts.
+        generations: conversations in each context; the paper has 2.
+        options: those of ``TurnLearner``.
 
     Raises ``ValueError`` for values out of range.
     """
@@ -61,24 +67,32 @@ class MTPO(TurnLearner):
         *,
         tau: float = 0.0,
         feedback: Feedback = "model",
+        generations: int = 2,
         **options: Any,
     ):
         check_range("tau", tau, 0.0, 0.99)
+        check_range("generations", generations, 2)
         if feedback not in ("model", "oracle", "labels"):
             raise ValueError(f"feedback={feedback!r}; choose model, oracle or labels.")
-        self.tau, self.feedback = tau, feedback
+        self.tau, self.feedback, self.generations = tau, feedback, generations
         self.judge_kind = "general" if feedback == "model" else None
         super().__init__(start, learner, **options)
 
     def converse(self, practice: Practice, n: int) -> Outcomes:
         speaker = Speaker(Mixture(self.policy, self.start, self.tau) if self.tau else self.policy)
-        pairs = practice.pairs(speaker, speaker, n // 2)
-        pairs = [(a, b) for a, b in pairs if a.judged and b.judged and a.steps and b.steps]
-        wins = self._wins(practice, pairs)
-        compared = [(pair, win) for pair, win in zip(pairs, wins, strict=True) if not np.isnan(win)]
-        firsts, seconds = [a for (a, _), _ in compared], [b for (_, b), _ in compared]
-        kept = np.array([win for _, win in compared])
-        return [*firsts, *seconds], np.concatenate([kept, 1.0 - kept])
+        k = min(self.generations, n)
+        groups = practice.groups(speaker, n // k, k)
+        groups = [tuple(one for one in group if one.judged and one.steps) for group in groups]
+        pairs = [pair for group in groups for pair in combinations(group, 2)]
+        wins = iter(self._wins(practice, pairs))
+        trajectories: list[Trajectory] = []
+        outcomes: list[float] = []
+        for group in groups:
+            for one, outcome in zip(group, mean_wins(len(group), wins), strict=True):
+                if not np.isnan(outcome):  # nobody to compare it with, or the judge failed
+                    trajectories.append(one)
+                    outcomes.append(outcome)
+        return trajectories, np.array(outcomes)
 
     def _wins(self, practice: Practice, pairs: list[Pair]) -> np.ndarray:
         """[N] P(first ≻ second), NaN where the judge failed."""
@@ -91,3 +105,15 @@ class MTPO(TurnLearner):
         assert self.judge is not None  # prepare has fitted it, or restore has read it
         first, second = (self.judge.features(self.texts(side)) for side in zip(*pairs, strict=True))
         return self.judge.compare(first, second)
+
+
+def mean_wins(k: int, wins: Iterator[float]) -> np.ndarray:
+    """[k] the mean probability with which each of k conversations is preferred to the others, from the next
+    k (k - 1) / 2 of ``wins``: P(first ≻ second) of every pair in the order of ``itertools.combinations``. NaNs are left
+    out; NaN where nothing is left."""
+    table = np.full((k, k), np.nan)
+    for i, j in combinations(range(k), 2):
+        table[i, j] = win = next(wins)
+        table[j, i] = 1.0 - win
+    known = ~np.isnan(table)
+    return np.where(known.any(1), np.nansum(table, axis=1) / np.maximum(known.sum(1), 1), np.nan)

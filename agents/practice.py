@@ -156,16 +156,22 @@ class Practice:
 
         Raises ``BudgetSpent`` when fewer are left.
         """
-        seeds = self._take(2 * n)[:n]
         if first is second:
-            moments = [Moment(self.env.begin(seed, take)) for take in (0, 1) for seed in seeds]
-            both = play(first, self.env, moments, on_done=self.on_conversation)
-            firsts, seconds = both[:n], both[n:]
-        else:
-            firsts = rollout(first, self.env, seeds, on_done=self.on_conversation)
-            seconds = rollout(second, self.env, seeds, take=1, on_done=self.on_conversation)
+            return [(one, other) for one, other in self.groups(first, n, 2)]
+        seeds = self._take(2 * n)[:n]
+        firsts = rollout(first, self.env, seeds, on_done=self.on_conversation)
+        seconds = rollout(second, self.env, seeds, take=1, on_done=self.on_conversation)
         self._count([*firsts, *seconds])
         return list(zip(firsts, seconds, strict=True))
+
+    def groups(self, agent: Agent, n: int, k: int) -> list[tuple[Trajectory, ...]]:
+        """``n`` new training scenarios with ``k`` conversations of ``agent`` each, independent of one another given the
+        scenario. ``n * k`` conversations are spent."""
+        seeds = self._take(n * k)[:n]
+        moments = [Moment(self.env.begin(seed, take)) for seed in seeds for take in range(k)]
+        held = play(agent, self.env, moments, on_done=self.on_conversation)
+        self._count(held)
+        return [tuple(held[i : i + k]) for i in range(0, len(held), k)]
 
     def branches(self, agent: Agent, n: int, rng: np.random.Generator) -> list[Branch]:
         """``n`` conversations of ``agent``, and each once more from one of its moments on, drawn evenly by ``rng``.

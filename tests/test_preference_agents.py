@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agents.agent import Agent
-from agents.mtpo import MTPO
+from agents.mtpo import MTPO, mean_wins
 from agents.multi_turn_rlhf import MultiTurnRLHF
 from agents.ppo import PPO
 from agents.practice import Budget, Practice
@@ -159,8 +159,24 @@ def test_both_conversations_of_a_pair_are_learnt_from_with_outcomes_that_sum_to_
     prepare(agent, one)
     trajectories, outcomes = agent.converse(one, 32)
     assert len(trajectories) == len(outcomes) == 32 and one.spent.conversations == 32
-    assert outcomes[:16] + outcomes[16:] == pytest.approx(np.ones(16))
-    assert [t.seed for t in trajectories[:16]] == [t.seed for t in trajectories[16:]]
+    assert outcomes[::2] + outcomes[1::2] == pytest.approx(np.ones(16))
+    assert [t.seed for t in trajectories[::2]] == [t.seed for t in trajectories[1::2]]
+
+
+def test_with_more_than_two_in_a_context_each_is_compared_with_all_the_others():
+    nan = float("nan")
+    assert mean_wins(3, iter([1.0, 0.6, 0.3])) == pytest.approx([0.8, 0.15, 0.55])
+    assert mean_wins(3, iter([nan, 0.6, nan])) == pytest.approx([0.6, nan, 0.4], nan_ok=True)
+    assert mean_wins(1, iter([])) == pytest.approx([nan], nan_ok=True)
+
+
+def test_a_context_of_four_spends_four(colour_start: str):
+    agent, one = MTPO(colour_start, LEARNER, feedback="oracle", generations=4, **STEPS), practice()
+    prepare(agent, one)
+    trajectories, outcomes = agent.converse(one, 30)
+    assert one.spent.conversations == 28 and one.spent.judge_calls == 7 * 6
+    assert [t.take for t in trajectories] == [0, 1, 2, 3] * 7
+    assert outcomes.reshape(7, 4).mean(1) == pytest.approx(np.full(7, 0.5))
 
 
 def test_an_odd_conversation_at_the_end_is_left_and_the_run_ends(colour_start: str):
