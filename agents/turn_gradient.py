@@ -24,9 +24,9 @@ no KL (``kl="reward"``): both at once would count it twice.
 
 A conversation is one sequence and one forward pass, whatever its number of turns: the cost is linear in its tokens.
 
-Not stated by the paper and chosen here: the learning rates, the critic's form (heads on a copy of the start's trunk, see
-``agents.value_function``), the KL estimator, γ = 1, the loss as a mean over turns. Other than in the paper: Adam for
-AdaFactor (the models are small), and a value loss that is not normalised over the batch.
+Not stated by the paper and chosen here: the learning rates, the critic's form (heads on a copy of the start's trunk,
+see ``agents.value_function``), the KL estimator, γ = 1, the loss as a mean over turns. Other than in the paper: Adam
+for AdaFactor (the models are small), and a value loss that is not normalised over the batch.
 
 Options for questions that the paper left open, off by default:
 
