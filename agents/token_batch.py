@@ -21,7 +21,7 @@ class TokenBatch:
     rows: Tensor  # [N] the row of each agent token
     columns: Tensor  # [N] its place in the row; the place before predicts it
     turns: Tensor  # [N] its turn, numbered over the batch
-    ends: Tensor  # [R] of each turn the number of the conversation
+    owners: Tensor  # [R] the row of each turn
     texts: tuple[Text, ...]  # [B] the places before every turn
     before: tuple[Text, ...]  # [B] the places before every agent token
 
@@ -37,7 +37,7 @@ def token_batch(conversations: Sequence[TrajectoryTokens]) -> TokenBatch:
     rows: list[np.ndarray] = []
     columns: list[np.ndarray] = []
     turns: list[np.ndarray] = []
-    ends: list[int] = []
+    owners: list[int] = []
     texts: list[Text] = []
     before: list[Text] = []
     for b, one in enumerate(conversations):
@@ -46,14 +46,14 @@ def token_batch(conversations: Sequence[TrajectoryTokens]) -> TokenBatch:
             said = np.arange(a + 1, z + 1)
             rows.append(np.full(len(said), b))
             columns.append(said)
-            turns.append(np.full(len(said), len(ends)))
-            ends.append(b)
+            turns.append(np.full(len(said), len(owners)))
+            owners.append(b)
         texts.append(Text(one.ids, np.array([a for a, _ in spoken], dtype=np.int64)))
         places = [np.arange(a, z) for a, z in spoken] or [np.zeros(0, dtype=np.int64)]
         before.append(Text(one.ids, np.concatenate(places)))
     none = np.zeros(0, dtype=np.int64)
     row, column, turn = (torch.from_numpy(np.concatenate([none, *part])) for part in (rows, columns, turns))
-    return TokenBatch(ids, row, column, turn, torch.tensor(ends), tuple(texts), tuple(before))
+    return TokenBatch(ids, row, column, turn, torch.tensor(owners), tuple(texts), tuple(before))
 
 
 def token_logprobs(model: ChatModel, batch: TokenBatch) -> Tensor:

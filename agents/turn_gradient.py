@@ -163,7 +163,7 @@ class Learning:
         kl = self._kl(logprobs, reference, batch)  # [N]
         unit = self._unit(outcomes)
         advantages, metrics = self._advantages(batch, outcomes, self._priced(kl, chosen, reference, batch))
-        turns = len(batch.ends)
+        turns = len(batch.owners)
         metrics |= {"kl": kl.sum().item() / turns, "outcome": float(outcomes.mean()), "outcome_unit": unit}
         if learns:
             loss = self._loss(batch, logprobs, chosen, kl, advantages) / turns
@@ -215,7 +215,7 @@ class Learning:
         read: list[_Decided] = []
         weights = np.zeros(len(batch.rows))
         if self.settings.level != "token":
-            read.append(self._decided(batch.turns.numpy(), batch.ends.numpy(), batch.texts, outcomes, kl))
+            read.append(self._decided(batch.turns.numpy(), batch.owners.numpy(), batch.texts, outcomes, kl))
         if self.settings.level != "turn":
             each = np.arange(len(batch.rows))
             read.append(self._decided(each, batch.rows.numpy(), batch.before, outcomes, kl))

@@ -35,6 +35,7 @@ from envs.judges import PreferenceJudge, TurnJudge
 from envs.trajectory import Trajectory
 from envs.users import UserSimulator
 
+CONF = Path(__file__).parents[1] / "conf"
 RUNNER_KEYS = ("users", "behaviour", "behaviour_user", "start", "scripted", "turn_judge", "evaluation", "references")
 """Keys of ``conf/env/NAME.yaml`` that are not the environment's own arguments:
 

@@ -25,8 +25,8 @@ from hydra.utils import instantiate
 
 from agents.agent import Agent
 from agents.rollout import rollout
-from benchmarks.build import RUNNER_KEYS
-from benchmarks.judging import CONF, judge_runs, load_judge
+from benchmarks.build import CONF, RUNNER_KEYS
+from benchmarks.judging import judge_runs, load_judge
 from benchmarks.progress import RunError
 from envs.env import ConversationEnv
 from envs.judges import PreferenceJudge

@@ -7,8 +7,6 @@ foretell all of them; the attainable accuracy is the mean of max(P, 1 - P).
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import hydra
 import numpy as np
 from omegaconf import DictConfig
@@ -21,12 +19,11 @@ from agents.reader import whole
 from agents.rollout import rollout
 from agents.speaker import Speaker
 from agents.turn_learner import TurnLearner
-from benchmarks.build import Experiment
+from benchmarks.build import CONF, Experiment
 from benchmarks.learn import use_threads
 from benchmarks.progress import RunError, quieten_libraries, readable_errors, say
 from envs.judges import Pair, draw_label
 
-CONF = Path(__file__).parents[1] / "conf"
 HELD_OUT = 1500
 """Pairs that a model is measured on, from scenarios of their own at the end of the logged seeds."""
 

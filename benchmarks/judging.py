@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 import numpy as np
 from hydra import compose, initialize_config_dir
@@ -13,12 +12,12 @@ from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf.errors import OmegaConfBaseException
 
+from benchmarks.build import CONF
 from benchmarks.progress import RunError
 from envs.judges import Pair, PreferenceJudge
 from envs.trajectory import Trajectory
 from results.statistics import Floats
 
-CONF = Path(__file__).parent.parent / "conf"
 _PAIRS = 1_000_000
 """Pairs per call of a judge, so that many runs fit into memory."""
 

@@ -7,13 +7,12 @@ agents of your own come in with ``--config-dir FOLDER``.
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from agents.agent import Metrics
-from benchmarks.build import Experiment
+from benchmarks.build import CONF, Experiment
 from benchmarks.checkpoint import RunFolder
 from benchmarks.evaluate import evaluate, examine
 from benchmarks.learn import improve, prepare, use_threads
@@ -21,7 +20,6 @@ from benchmarks.progress import bar, quieten_libraries, readable_errors, report,
 from benchmarks.provenance import Clock, make_record, source
 from results.record import Record
 
-CONF = Path(__file__).parents[1] / "conf"
 OmegaConf.register_new_resolver("tempdir", tempfile.gettempdir, replace=True)
 
 

@@ -22,10 +22,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from benchmarks.build import CONF
 from benchmarks.cells import Cell, Standing, run_cells
 from benchmarks.progress import RunError, readable_errors, say
 from benchmarks.provenance import commit, dirty
-from benchmarks.run import CONF
 from benchmarks.studies.evidence import Evidence, Judging
 from results.study_page import Page, cell_row, win_rate_table, write
 from results.verdict import Verdict

@@ -78,10 +78,11 @@ class Page:
 
     @property
     def tally(self) -> str:
-        """How many claims hold, fail and are undecided."""
+        """How many claims hold, fail and are undecided, and how many numbers are no verdict."""
         count = Counter(verdict.verdict for verdict in self.verdicts)
+        measured = count.pop("measured", 0)
         words = ", ".join(f"{count[outcome]} {word}" for outcome, word in _WORDS.items())
-        return f"{len(self.verdicts)} verdicts: {words}"
+        return f"{count.total()} verdicts: {words}" + (f"; {measured} only measured" if measured else "")
 
     @property
     def completeness(self) -> str:

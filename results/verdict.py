@@ -11,7 +11,8 @@ from typing import Literal
 
 from results.statistics import Estimate
 
-Outcome = Literal["holds", "fails", "undecided"]
+Outcome = Literal["holds", "fails", "undecided", "measured"]
+"""``measured`` is no verdict: a number worth knowing that could not have come out against the claim."""
 
 
 @dataclass(frozen=True, slots=True)

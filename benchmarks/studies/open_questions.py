@@ -107,7 +107,7 @@ def _against_rlhf(kind: Kind, game: Game, levels: Sequence[float], alpha: float,
             _words(last),
             last.low,
             last.high,
-            above(last, 0.5),
+            "measured" if rows is as_far else above(last, 0.5),
             f"{note} {why} Win rate, and those of both over mu, for each nu: {by_level}.",
         )
 
