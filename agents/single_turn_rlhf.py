@@ -15,11 +15,12 @@ the prompts of these conversations, by the solver of Iterative PPO (``agents.ppo
 - ``learner: nash``: Nash-MD (arXiv 2312.00886): the reward of an utterance is the probability that it beats one of the
   mixture of the policy and μ, by a general preference model.
 
-Departures: of every conversation ``turns_per_conversation`` moments are compared (the paper has every turn, and the
-same pairs for both kinds of labels); one that is played on parts at one moment and costs two conversations, so the same
-budget buys half as many. Prompts are those of half as many conversations as the budget has, for both kinds of labels,
-so that both learn equally long. PPO's clipped step takes the place of the paper's policy gradient, for both learners.
-The budget is spent on data in the iterations before the last, so the learning curve is flat until its last point.
+Departures: the paper compares the same pairs of every turn for both kinds of labels. Labels of turns cost no user
+anything, so here too there is one at every turn (``turns_per_conversation``: at some only); but to play on costs a
+conversation, so a conversation parts at one moment, and the budget buys far fewer labels of values. Prompts are those
+of half as many conversations as the budget has, for both kinds of labels, so that both learn equally long. PPO's
+clipped step takes the place of the paper's policy gradient, for both learners. The budget is spent on data in the
+iterations before the last, so the learning curve is flat until its last point.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ from agents.turn_model import TurnContest, TurnPair, TurnReward, compared
 from envs.conversation import Conversation
 from envs.trajectory import Trajectory, Utterance, read_jsonl, write_jsonl
 
+SCALE_SAMPLE = 3000
+"""Pairs on which the unit of rewards and their baseline are measured."""
+
 
 class SingleTurnRLHF(Agent):
     """A chat model that learns from preferences between utterances.
@@ -57,7 +61,8 @@ class SingleTurnRLHF(Agent):
         learner: ``rlhf`` or ``nash``.
         tau: share of μ in the mixture that ``nash`` competes with.
         temperature, max_new_tokens: of sampling.
-        turns_per_conversation: moments of a conversation that are compared with ``labels: reward``.
+        turns_per_conversation: at how many turns of a conversation two utterances are compared with ``labels:
+            reward``; None: at all.
         judge_epochs, judge_held_out, judge_learning_rate, judge_weight_decay: of the model of the labels.
 
     Raises ``ValueError`` for values out of range.
@@ -75,7 +80,7 @@ class SingleTurnRLHF(Agent):
         tau: float = 0.125,
         temperature: float = 1.0,
         max_new_tokens: int = 32,
-        turns_per_conversation: int = 1,
+        turns_per_conversation: int | None = None,
         judge_epochs: float = 4.0,
         judge_held_out: float = 0.1,
         judge_learning_rate: float = 2e-3,
@@ -85,7 +90,8 @@ class SingleTurnRLHF(Agent):
             if value not in choices:
                 raise ValueError(f"{name}={value!r}; choose {' or '.join(choices)}.")
         check_range("tau", tau, 0.0, 0.99)
-        check_range("turns_per_conversation", turns_per_conversation, 1)
+        if turns_per_conversation is not None:
+            check_range("turns_per_conversation", turns_per_conversation, 1)
         check_range("judge_epochs", judge_epochs, 0.0)
         check_range("judge_held_out", judge_held_out, 0.0, 0.9)
         self.solver, self.labels, self.learner, self.tau = solver, labels, learner, tau
@@ -188,9 +194,10 @@ class SingleTurnRLHF(Agent):
         return {"judge_loss": loss, **{f"judge_{name}": value for name, value in figures.items()}, **learnt}
 
     def _scorer(self, model: PreferenceModel, rng: np.random.Generator) -> Scorer:
+        sample = [self._pairs[i] for i in rng.permutation(len(self._pairs))[:SCALE_SAMPLE]]
         if self.learner == "rlhf":
-            return TurnReward(model, self.start, self._pairs, rng)
-        data = [compared(self.start, pair) for pair in self._pairs[:1000]]
+            return TurnReward(model, self.start, sample, rng)
+        data = [compared(self.start, pair) for pair in sample]
         features = model.features([text for one in data for text in (one.first, one.second)])
         spread = float(np.std(model.compare(features[::2], features[1::2])))
         return TurnContest(model, Mixture(self.policy, self.start, self.tau), spread)

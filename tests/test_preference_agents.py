@@ -155,7 +155,7 @@ def test_a_judge_who_never_decides_stops_the_run_with_words(make: Callable[[str 
 
 
 def test_both_conversations_of_a_pair_are_learnt_from_with_outcomes_that_sum_to_one(colour_start: str):
-    agent, one = mtpo_tau(colour_start), practice()
+    agent, one = MTPO(colour_start, LEARNER, tau=0.1, feedback="oracle", generations=2, **STEPS), practice()
     prepare(agent, one)
     trajectories, outcomes = agent.converse(one, 32)
     assert len(trajectories) == len(outcomes) == 32 and one.spent.conversations == 32
