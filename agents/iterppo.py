@@ -32,29 +32,26 @@ from typing import Any
 
 import numpy as np
 
-from agents.agent import Agent, Metrics, check_range
+from agents.agent import Metrics, check_range
 from agents.behaviour import behaviour_metrics, mean_logprobs
-from agents.chat_model import ChatModel
+from agents.chat_learner import ChatLearner
 from agents.packing import Prompts
 from agents.ppo import SingleTurnSolver
 from agents.practice import Practice
 from agents.q_function import Labelled, QFunction
 from agents.reader import trunk_rate
-from agents.starting import starting_policy
-from envs.conversation import Conversation
-from envs.trajectory import Trajectory, Utterance, read_jsonl, write_jsonl
+from envs.trajectory import Trajectory, read_jsonl, write_jsonl
 
 ODD_SAMPLE = 96
 """Conversations of a batch on which the share of odd language is measured."""
 
 
-class IterPPO(Agent):
+class IterPPO(ChatLearner):
     """A chat model that learns by Iterative PPO.
 
     Args:
-        start: folder of the model to start from; None: a small model that imitates the logged data.
+        start, temperature, max_new_tokens: see ``ChatLearner``.
         solver: the single-turn solver.
-        temperature, max_new_tokens: of sampling, in practice and in evaluation.
         gamma: discount per exchange.
         q_learning_rate, q_trunk_learning_rate, q_batch_size, q_width, q_members: of Q (``QFunction``). The trunk's
             rate None: 0 if the start's ``config.json`` says ``"learnt_to_read": true``, as that of the seller
@@ -68,8 +65,6 @@ class IterPPO(Agent):
 
     Raises ``ValueError`` for values out of range, and ``FileNotFoundError`` if ``start`` is no folder.
     """
-
-    learns = True
 
     def __init__(
         self,
@@ -99,8 +94,6 @@ class IterPPO(Agent):
         self.solver = solver
         self.q_epochs, self.window, self.held_out = q_epochs, window, held_out
         self.warm_start = warm_start
-        self._source = start
-        self._speaking: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
         self._trunk_rate = q_trunk_learning_rate
         self._fitting: dict[str, Any] = {
             "learning_rate": q_learning_rate,
@@ -111,16 +104,11 @@ class IterPPO(Agent):
         }
         self._batches: list[list[Trajectory]] = []
         self._odd_below: float | None = None
-        if start is not None:
-            self._begin_with(ChatModel.load(start, **self._speaking))
-
-    def _begin_with(self, policy: ChatModel) -> None:
-        self.policy, self.start = policy, policy.clone()
+        super().__init__(start, temperature=temperature, max_new_tokens=max_new_tokens)
 
     def prepare(self, practice: Practice) -> None:
         """Make the start if none was given, begin Q there, and fit it to the logged data."""
-        if self._source is None:
-            self._begin_with(starting_policy(None, practice, **self._speaking))
+        super().prepare(practice)
         (rng,) = practice.rng.spawn(1)  # a stream of its own: the first iteration begins with practice.rng itself
         self.q = self._new_q(rng)
         if self.warm_start and practice.budget.logged:
@@ -129,11 +117,6 @@ class IterPPO(Agent):
     def _new_q(self, rng: np.random.Generator) -> QFunction:
         rate = trunk_rate(self.start) if self._trunk_rate is None else self._trunk_rate
         return QFunction(self.start, rng, trunk_learning_rate=rate, **self._fitting)
-
-    def act(
-        self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator], *, explore: bool = True
-    ) -> list[Utterance]:
-        return self.policy.speak(conversations, rngs, greedy=not explore)
 
     def improve(self, practice: Practice) -> Metrics:
         rng = practice.rng
@@ -180,16 +163,14 @@ class IterPPO(Agent):
         return Prompts(read.ids, read.prompt_ends, conversations)
 
     def save(self, folder: Path) -> None:
-        self.policy.save(folder / "policy")
-        self.start.save(folder / "start")
+        super().save(folder)
         self.q.save(folder)
         (folder / "odd_below.json").write_text(json.dumps(self._odd_below))
         for i, batch in enumerate(self._batches):
             write_jsonl(folder / f"window{i:04d}.jsonl", batch)
 
     def restore(self, folder: Path) -> None:
-        self._begin_with(ChatModel.load(folder / "start", **self._speaking))
-        self.policy = ChatModel.load(folder / "policy", **self._speaking)
+        super().restore(folder)
         self.q = self._new_q(np.random.default_rng(0))  # whose weights are read in the next line
         self.q.restore(folder)
         self._odd_below = json.loads((folder / "odd_below.json").read_text())

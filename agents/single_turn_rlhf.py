@@ -26,49 +26,43 @@ iterations before the last, so the learning curve is flat until its last point.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from agents.agent import Agent, Metrics, check_range
+from agents.agent import Metrics, check_range
 from agents.behaviour import behaviour_metrics
-from agents.chat_model import ChatModel
+from agents.chat_learner import ChatLearner
 from agents.mixture import Mixture
 from agents.packing import Prompts
 from agents.ppo import Scorer, SingleTurnSolver
 from agents.practice import Practice
 from agents.preference_model import PreferenceModel
 from agents.speaker import Speaker
-from agents.starting import starting_policy
 from agents.turn_model import TurnContest, TurnPair, TurnReward, compared
-from envs.conversation import Conversation
 from envs.trajectory import Trajectory, Utterance, read_jsonl, write_jsonl
 
 SCALE_SAMPLE = 3000
 """Pairs on which the unit of rewards and their baseline are measured."""
 
 
-class SingleTurnRLHF(Agent):
+class SingleTurnRLHF(ChatLearner):
     """A chat model that learns from preferences between utterances.
 
     Args:
-        start: folder of the model to start from, which is also μ; None: a small model that imitates the logged data.
+        start, temperature, max_new_tokens: see ``ChatLearner``; the start is also μ.
         solver: the single-turn solver.
         labels: ``reward`` or ``value``.
         learner: ``rlhf`` or ``nash``.
         tau: share of μ in the mixture that ``nash`` competes with.
-        temperature, max_new_tokens: of sampling.
         turns_per_conversation: at how many turns of a conversation two utterances are compared with ``labels:
             reward``; None: at all.
         judge_epochs, judge_held_out, judge_learning_rate, judge_weight_decay: of the model of the labels.
 
     Raises ``ValueError`` for values out of range.
     """
-
-    learns = True
 
     def __init__(
         self,
@@ -98,25 +92,13 @@ class SingleTurnRLHF(Agent):
         self.turns_per_conversation = turns_per_conversation
         self.judge_epochs, self.judge_held_out = judge_epochs, judge_held_out
         self._judging = {"learning_rate": judge_learning_rate, "weight_decay": judge_weight_decay}
-        self._source = start
-        self._speaking: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
         self._conversations: list[Trajectory] = []
         self._pairs: list[TurnPair] = []
-        if start is not None:
-            self._begin_with(ChatModel.load(start, **self._speaking))
-
-    def _begin_with(self, policy: ChatModel) -> None:
-        self.policy, self.start = policy, policy.clone()
+        super().__init__(start, temperature=temperature, max_new_tokens=max_new_tokens)
 
     def prepare(self, practice: Practice) -> None:
         check_range("budget.per_iteration", practice.budget.per_iteration, 2)
-        if self._source is None:
-            self._begin_with(starting_policy(None, practice, **self._speaking))
-
-    def act(
-        self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator], *, explore: bool = True
-    ) -> list[Utterance]:
-        return self.policy.speak(conversations, rngs, greedy=not explore)
+        super().prepare(practice)
 
     def improve(self, practice: Practice) -> Metrics:
         rng = practice.rng
@@ -209,14 +191,12 @@ class SingleTurnRLHF(Agent):
         return Prompts(read.ids, read.prompt_ends, conversations)
 
     def save(self, folder: Path) -> None:
-        self.policy.save(folder / "policy")
-        self.start.save(folder / "start")
+        super().save(folder)
         write_jsonl(folder / "conversations.jsonl", self._conversations)
         (folder / "pairs.json").write_text(json.dumps([asdict(pair) for pair in self._pairs]), encoding="utf-8")
 
     def restore(self, folder: Path) -> None:
-        self._begin_with(ChatModel.load(folder / "start", **self._speaking))
-        self.policy = ChatModel.load(folder / "policy", **self._speaking)
+        super().restore(folder)
         self._conversations = list(read_jsonl(folder / "conversations.jsonl"))
         rows = json.loads((folder / "pairs.json").read_text(encoding="utf-8"))
         self._pairs = [

@@ -10,34 +10,30 @@ import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from agents.agent import Agent, Metrics, check_range
+from agents.agent import Metrics, check_range
 from agents.behaviour import behaviour_metrics, mean_metrics
-from agents.chat_model import ChatModel
+from agents.chat_learner import ChatLearner
 from agents.learnt_judge import fit_judge
 from agents.practice import Practice
 from agents.preference_model import Kind, PreferenceModel
 from agents.reader import Text, whole
-from agents.starting import starting_policy
 from agents.turn_gradient import Learning, TurnGradient
 from agents.value_function import ValueFunction
-from envs.conversation import Conversation
-from envs.trajectory import Trajectory, Utterance
+from envs.trajectory import Trajectory
 
 Outcomes = tuple[list[Trajectory], np.ndarray]
 """Conversations that a step learns from, and the outcome of each [B]."""
 
 
-class TurnLearner(Agent):
+class TurnLearner(ChatLearner):
     """A chat model that learns from the outcomes of its own conversations by the policy gradient of turns.
 
     Args:
-        start: folder of the model to start from, which is also μ; None: a small model that imitates the logged data.
+        start, temperature, max_new_tokens: see ``ChatLearner``; the start is also μ.
         learner: the settings of the policy gradient.
-        temperature, max_new_tokens: of sampling, in practice and in evaluation.
         conversations_per_step: conversations of one step.
         policy_delay: the share of the budget's steps in which the critic alone learns (the paper's 1,000 of 50,000 are
             .02; with so few steps the critic needs more of them).
@@ -47,7 +43,6 @@ class TurnLearner(Agent):
         value_width, value_members: see ``ValueFunction``.
     """
 
-    learns = True
     judge_kind: Kind | None = None
     """What model of the judge is learnt; None: none."""
     expected_outcome = 0.0
@@ -74,24 +69,17 @@ class TurnLearner(Agent):
         check_range("judge_epochs", judge_epochs, 0.0)
         check_range("judge_held_out", judge_held_out, 0.0, 0.9)
         self.settings, self.conversations_per_step, self.policy_delay = learner, conversations_per_step, policy_delay
-        self._source = start
-        self._speaking: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
         self.judging = {"learning_rate": judge_learning_rate, "weight_decay": judge_weight_decay}
         self.fitting = {"epochs": judge_epochs, "held_out": judge_held_out}
         self._critic = {"width": value_width, "members": value_members}
         self._judge_figures: dict[str, float] = {}
         self.judge: PreferenceModel | None = None
-        if start is not None:
-            self._begin_with(ChatModel.load(start, **self._speaking))
-
-    def _begin_with(self, policy: ChatModel) -> None:
-        self.policy, self.start = policy, policy.clone()
+        super().__init__(start, temperature=temperature, max_new_tokens=max_new_tokens)
 
     def prepare(self, practice: Practice) -> None:
         """Make the start if none was given; fit the model of the judge; begin the critic."""
         check_range("budget.per_iteration", practice.budget.per_iteration, 2)
-        if self._source is None:
-            self._begin_with(starting_policy(None, practice, **self._speaking))
+        super().prepare(practice)
         judging, valuing = practice.rng.spawn(2)
         if self.judge_kind is not None:
             self.judge, self._judge_figures = fit_judge(
@@ -103,11 +91,6 @@ class TurnLearner(Agent):
     def _begin_learning(self, rng: np.random.Generator, policy_delay: int = 0) -> None:
         value = ValueFunction(self.start, rng, initial=self.expected_outcome, **self._critic)
         self.learning = Learning(self.settings, self.policy, self.start, value, policy_delay)
-
-    def act(
-        self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator], *, explore: bool = True
-    ) -> list[Utterance]:
-        return self.policy.speak(conversations, rngs, greedy=not explore)
 
     @abstractmethod
     def converse(self, practice: Practice, n: int) -> Outcomes:
@@ -146,16 +129,14 @@ class TurnLearner(Agent):
         return [whole(self.start, trajectory) for trajectory in trajectories]
 
     def save(self, folder: Path) -> None:
-        self.policy.save(folder / "policy")
-        self.start.save(folder / "start")
+        super().save(folder)
         self.learning.save(folder)
         if self.judge is not None:
             self.judge.save(folder / "judge.safetensors")
             (folder / "judge.json").write_text(json.dumps(self._judge_figures))
 
     def restore(self, folder: Path) -> None:
-        self._begin_with(ChatModel.load(folder / "start", **self._speaking))
-        self.policy = ChatModel.load(folder / "policy", **self._speaking)
+        super().restore(folder)
         unused = np.random.default_rng(0)  # weights are read in the next lines
         self._begin_learning(unused)
         self.learning.restore(folder)

@@ -1,0 +1,62 @@
+"""What every learner with a chat model has in common: a policy, the start it began as, and both in a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from agents.agent import Agent
+from agents.chat_model import ChatModel
+from agents.practice import Practice
+from agents.starting import starting_policy
+from envs.conversation import Conversation
+from envs.trajectory import Utterance
+
+
+class ChatLearner(Agent):
+    """A chat model that learns.
+
+    Args:
+        start: folder of the model to start from; None: a small model that imitates the logged data.
+        temperature, max_new_tokens: of sampling, in practice and in evaluation.
+
+    Raises ``FileNotFoundError`` if ``start`` is no folder.
+    """
+
+    learns = True
+    policy: ChatModel
+    """Who speaks, and changes."""
+    start: ChatModel
+    """As it was in the beginning; it never changes."""
+
+    def __init__(self, start: str | None, *, temperature: float = 1.0, max_new_tokens: int = 32):
+        self._source, self._temperature, self._max_new_tokens = start, temperature, max_new_tokens
+        if start is not None:
+            self._begin_with(self._load(start))
+
+    def prepare(self, practice: Practice) -> None:
+        """Make the start if none was given."""
+        if self._source is None:
+            speaking = {"temperature": self._temperature, "max_new_tokens": self._max_new_tokens}
+            self._begin_with(starting_policy(None, practice, **speaking))  # type: ignore[arg-type]
+
+    def act(
+        self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator], *, explore: bool = True
+    ) -> list[Utterance]:
+        return self.policy.speak(conversations, rngs, greedy=not explore)
+
+    def save(self, folder: Path) -> None:
+        self.policy.save(folder / "policy")
+        self.start.save(folder / "start")
+
+    def restore(self, folder: Path) -> None:
+        self._begin_with(self._load(folder / "start"))
+        self.policy = self._load(folder / "policy")
+
+    def _begin_with(self, policy: ChatModel) -> None:
+        self.policy, self.start = policy, policy.clone()
+
+    def _load(self, folder: str | Path) -> ChatModel:
+        return ChatModel.load(folder, temperature=self._temperature, max_new_tokens=self._max_new_tokens)
