@@ -1,12 +1,13 @@
-"""Language models behind one method: chats in, texts out.
+"""Language models behind one method: chats in, completions out.
 
-They play users, judge and advise; agents that learn use ``agents.chat_model`` instead. Importing this module needs
-neither torch nor transformers.
+They play users, judge and advise; agents that learn use ``agents.chat_model`` instead. A model behind a server is in
+``envs.endpoint``. Importing this module needs neither torch nor transformers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -20,13 +21,25 @@ if TYPE_CHECKING:
     from envs.decoding import Decoder
 
 
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model answered, or why it did not."""
+
+    text: str
+    tokens: int = 0
+    """Tokens that were generated, the end of the turn included; 0 when no model spoke."""
+    failure: str | None = None
+    """``kind: what happened`` with a kind of ``envs.endpoint.Failure``, or None. ``text`` is then empty."""
+
+
 @runtime_checkable
 class LanguageModel(Protocol):
     """Continues chats, many at once."""
 
-    def complete(self, chats: Sequence[Sequence[Message]], seeds: Sequence[int]) -> list[str]:
+    def complete(self, chats: Sequence[Sequence[Message]], seeds: Sequence[int]) -> list[Completion]:
         """The assistant's next message in each chat. ``seeds[i]`` is the only source of chance in answer ``i``, which
-        does not depend on the other chats (beyond floating point)."""
+        does not depend on the other chats (beyond floating point). An answer that did not come is a ``failure`` and
+        leaves the others as they are."""
         ...
 
 
@@ -45,8 +58,8 @@ class Canned:
             )
         self._replies = replies
 
-    def complete(self, chats: Sequence[Sequence[Message]], seeds: Sequence[int]) -> list[str]:
-        return [self._reply(chat, seed) for chat, seed in zip(chats, seeds, strict=True)]
+    def complete(self, chats: Sequence[Sequence[Message]], seeds: Sequence[int]) -> list[Completion]:
+        return [Completion(self._reply(chat, seed)) for chat, seed in zip(chats, seeds, strict=True)]
 
     def _reply(self, chat: Sequence[Message], seed: int) -> str:
         if callable(self._replies):
@@ -84,7 +97,7 @@ class TransformersModel:
         self.dtype = dtype
         self._decoder: Decoder | None = None
 
-    def complete(self, chats: Sequence[Sequence[Message]], seeds: Sequence[int]) -> list[str]:
+    def complete(self, chats: Sequence[Sequence[Message]], seeds: Sequence[int]) -> list[Completion]:
         if not chats:
             return []
         decoder, tokenizer = self._loaded()
@@ -98,13 +111,8 @@ class TransformersModel:
             banned=decoder.never_spoken,
             greedy=self.temperature == 0,
         )
-        return decode(tokenizer, [one.tokens for one in sampled])
-
-    def count_tokens(self, text: str) -> int:
-        """How many tokens of this model ``text`` has, the end of the turn included."""
-        from envs.chat_format import encode_text
-
-        return len(encode_text(self._loaded()[1], text)) + 1
+        texts = decode(tokenizer, [one.tokens for one in sampled])
+        return [Completion(text, len(one.tokens)) for text, one in zip(texts, sampled, strict=True)]
 
     def _loaded(self) -> tuple[Decoder, PreTrainedTokenizerBase]:
         if self._decoder is None:

@@ -16,7 +16,7 @@ from typing import Final
 from envs.conversation import Message, Turn
 from envs.env import Episode
 from envs.judges import Pair, Preference
-from envs.language_models import LanguageModel
+from envs.language_models import Completion, LanguageModel
 from envs.trajectory import Trajectory
 
 STANDARD: Final = (
@@ -103,7 +103,7 @@ class PromptedJudge:
             preferences[i] = self._read(one, other)
         return preferences
 
-    def _ask(self, questions: Sequence[str]) -> list[str]:
+    def _ask(self, questions: Sequence[str]) -> list[Completion]:
         chats: list[list[Message]] = [
             [{"role": "system", "content": self._standard}, {"role": "user", "content": question}]
             for question in questions
@@ -113,18 +113,18 @@ class PromptedJudge:
     def _chance(self, question: str) -> int:
         return int.from_bytes(hashlib.sha256(f"{self._seed}\n{question}".encode()).digest()[:4])
 
-    def _read(self, one: str, other: str) -> Preference:
+    def _read(self, one: Completion, other: Completion) -> Preference:
         """From the answers in the given order and in the other."""
         self.tally.pairs += 1
-        for answer in (one, other):
-            if answer.strip() not in ("1", "2"):
-                self.tally.failed += 1
-                return Preference(math.nan, f"the judge answered {answer.strip()[:40]!r}, which is neither 1 nor 2")
-        if one.strip() == other.strip():
+        first, second = one.text.strip(), other.text.strip()
+        if failure := one.failure or other.failure or _unreadable(first) or _unreadable(second):
+            self.tally.failed += 1
+            return Preference(math.nan, failure)
+        if first == second:
             self.tally.disagreed += 1
-            self.tally.first_place += one.strip() == "1"
+            self.tally.first_place += first == "1"
             return Preference(0.5)
-        return Preference(1.0 if one.strip() == "1" else 0.0)
+        return Preference(1.0 if first == "1" else 0.0)
 
     # ---- the words ------------------------------------------------------------------------------------------------
 
@@ -142,6 +142,12 @@ class PromptedJudge:
     def _transcript(self, turns: Sequence[Turn]) -> str:
         """One line per turn; line breaks and brackets of the speakers' own are taken out."""
         return "\n".join(f"{self._speakers[turn.speaker].capitalize()}: {_one_line(turn.text)}" for turn in turns)
+
+
+def _unreadable(answer: str) -> str | None:
+    if answer in ("1", "2"):
+        return None
+    return f"unreadable: the judge answered {answer[:40]!r}, which is neither 1 nor 2"
 
 
 def _one_line(text: str) -> str:

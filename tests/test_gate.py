@@ -11,14 +11,16 @@ import pytest
 
 from envs.acts import Act
 from envs.conversation import Conversation
-from envs.sales.users import Line, template_words
+from envs.language_models import Completion
+from envs.sales.language import buyer_phrasebook
 from envs.simulators import gate
 from envs.simulators.worlds import Material, Phase, material_of, worlds
+from envs.wording import Line, template_words
 
 SALES = material_of("sales")
 FILLED_IN = {
     "sales": lambda words, line: re.search(r"\$\d", words),
-    "education": lambda words, line: line.topic.removeprefix("the ").lower() in words.lower(),
+    "education": lambda words, line: line.values["topic"].removeprefix("the ").lower() in words.lower(),
 }
 """By world, whether words of a line hold what is the program's to fill in."""
 
@@ -26,16 +28,19 @@ FILLED_IN = {
 class Misspeaks:
     """Words every second line as something else."""
 
-    def say(self, lines: Sequence[Line], rngs: Sequence[np.random.Generator]) -> list[tuple[str, int]]:
-        other = Line((Act("leave"),), "plain", None, "")
+    name = "misspeaks"
+    deterministic = True
+
+    def say(self, lines: Sequence[Line], rngs: Sequence[np.random.Generator]) -> list[Completion]:
+        other = Line((Act("leave"),), "plain", "")
         return [
-            (template_words(other if i % 2 else line, rng), 0)
+            Completion(template_words(buyer_phrasebook(), other if i % 2 else line, rng))
             for i, (line, rng) in enumerate(zip(lines, rngs, strict=True))
         ]
 
 
 def test_a_voice_that_says_something_else_every_second_time_is_half_faithful():
-    lines = [Line((Act("tell_need", "trail"),), "plain", None, "What do you need it for?")] * 40
+    lines = [Line((Act("tell_need", "trail"),), "plain", "What do you need it for?")] * 40
     assert gate.faithful_share(SALES, Misspeaks(), lines, np.random.default_rng(0)) == 0.5
 
 
@@ -60,7 +65,7 @@ def test_the_start_is_judged_at_one_temperature_and_fails_when_it_earns_nothing(
             pass
 
         def complete(self, chats, seeds):
-            return ["Mm." for _ in chats]
+            return [Completion("Mm.") for _ in chats]
 
     monkeypatch.setattr("envs.language_models.TransformersModel", Silent)
     figures = gate.agent_figures(SALES, Path("nowhere"), 60)

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from envs.conversation import Conversation
-from envs.language_models import Canned, LanguageModel, TransformersModel
+from envs.language_models import Canned, Completion, LanguageModel, TransformersModel
 
 CHAT = Conversation("You are a buyer.").then("user", "hello").then("agent", "hi").messages("user")
 
@@ -25,12 +25,12 @@ def test_canned_replies_come_in_turn_and_the_last_one_stays():
         for text in spoken[:-1]:
             conversation = conversation.then("user", text)
         chats = [conversation.messages("user")]
-        assert model.complete(chats, [0]) == [spoken[-1]]
+        assert model.complete(chats, [0]) == [Completion(spoken[-1])]
 
 
 def test_a_canned_function_gets_the_chat_and_the_seed():
     model = Canned(lambda chat, seed: f"{chat[-1]['content']} {seed}")
-    assert model.complete([CHAT, CHAT], [1, 2]) == ["hi 1", "hi 2"]
+    assert model.complete([CHAT, CHAT], [1, 2]) == [Completion("hi 1"), Completion("hi 2")]
 
 
 @pytest.mark.parametrize("replies", [[], "hello"])
@@ -68,8 +68,9 @@ def test_temperature_zero_takes_the_likeliest(folder):
     assert len(set(model.complete([CHAT, CHAT], [1, 2]))) == 1
 
 
-def test_tokens_are_counted_with_the_end_of_the_turn(folder):
-    assert TransformersModel(folder).count_tokens("") == 1
+def test_the_tokens_that_were_generated_are_counted(folder):
+    (said,) = TransformersModel(folder, max_new_tokens=3).complete([CHAT], [0])
+    assert said.tokens == 3  # it was cut off, so there is no end to count
 
 
 def test_nothing_is_loaded_before_the_first_use_and_a_missing_folder_is_named():

@@ -18,9 +18,11 @@ from envs.education.briefs import agent_brief
 from envs.education.catalogue import MISCONCEPTIONS, STUDENT_ACTS, STYLES, TEACHER_ACTS, TOPICS
 from envs.education.env import draw_profile, opening_act
 from envs.education.knowledge import Knowledge, begin, learn
+from envs.education.language import student_phrasebook
 from envs.education.program import Mind, Outcome, Profile
 from envs.education.teachers import Rule, in_any_words
-from envs.education.users import Line, opening_words, template_words
+from envs.education.users import line_of, opening_words
+from envs.wording import Line, template_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,9 @@ def converse(rule: Rule, rng: np.random.Generator, say: Say | None = None) -> Di
     profile, exchanges = lesson.profile, []
     for step in lesson.steps:
         utterance = say(step.act, rng, profile.topic)
-        line = Line(step.outcome.moves, profile.style, profile.topic, utterance)
-        exchanges.append(Exchange(step.known, step.act, utterance, line, template_words(line, rng)))
+        line = line_of(profile, step.outcome.moves, utterance)
+        words = template_words(student_phrasebook(), line, rng)
+        exchanges.append(Exchange(step.known, step.act, utterance, line, words))
     opening = opening_words(lesson.opening, profile, rng)
     brief = agent_brief(profile.topic, lesson.teacher_way)
     return Dialogue(profile, brief, opening, tuple(exchanges), float(lesson.passed))
@@ -120,7 +123,7 @@ def any_line(rng: np.random.Generator) -> Line:
         moves = (*moves, Act("tired"))
     topic = TOPICS[int(rng.integers(len(TOPICS)))]
     heard = in_any_words(TEACHER_ACTS[int(rng.integers(len(TEACHER_ACTS)))], rng, topic)
-    return Line(moves, STYLES[int(rng.integers(len(STYLES)))], topic, heard)
+    return Line(moves, STYLES[int(rng.integers(len(STYLES)))], heard, {"topic": topic})
 
 
 _TOLD_WITH = {

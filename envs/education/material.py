@@ -13,12 +13,13 @@ from envs.education.catalogue import STUDENT_ACTS, TEACHER_ACTS, TOPICS
 from envs.education.corpus import any_line, converse
 from envs.education.env import EducationEnv
 from envs.education.knowledge import USUAL_STYLES
-from envs.education.language import student_parser
+from envs.education.language import student_parser, student_phrasebook
 from envs.education.reading import FACTS, doing, standing
 from envs.education.teachers import RULES, TeacherInWords, in_any_words, in_habit
-from envs.education.users import Line, hybrid_student, program_student, template_words
-from envs.education.voice import TOPIC, ModelVoice, chat_of
+from envs.education.users import hybrid_student, program_student
+from envs.education.voice import TOPIC, chat_of, model_voice
 from envs.simulators.worlds import Material, Phase
+from envs.wording import Line, template_words
 
 _GOES_WITH: Final = {"tell_way": "explain", "tell_wrong": "analogy"}
 """What answers what a student tells."""
@@ -34,7 +35,7 @@ def annotation(act: Act) -> str:
 
 def _student_says(act: Act, rng: np.random.Generator, style: str) -> str:
     topic = TOPICS[int(rng.integers(len(TOPICS)))]
-    return template_words(Line((act,), style, topic, ""), rng)
+    return student_phrasebook().say(act, rng, style=style, values={"topic": topic})
 
 
 def _parse_student(texts: Sequence[str]) -> list[tuple[Act, ...]]:
@@ -42,7 +43,7 @@ def _parse_student(texts: Sequence[str]) -> list[tuple[Act, ...]]:
 
 
 def _as_learnt(move: Act, line: Line) -> Line:
-    return replace(line, moves=(move,), topic=TOPIC)
+    return replace(line, moves=(move,), values={"topic": TOPIC})
 
 
 MATERIAL: Final = Material(
@@ -59,11 +60,11 @@ MATERIAL: Final = Material(
     rules=RULES,
     converse=converse,
     any_line=any_line,
-    template_words=template_words,
+    template_words=lambda line, rng: template_words(student_phrasebook(), line, rng),
     chat_of=chat_of,
     as_learnt=_as_learnt,
     placeholders=(TOPIC,),
-    voice=ModelVoice,
+    voice=model_voice,
     voice_lines=180_000,
     facts=FACTS,
     standing=standing,

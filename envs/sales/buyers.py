@@ -13,9 +13,10 @@ from envs.conversation import Conversation
 from envs.sales import program
 from envs.sales.catalogue import BUDGETS, NEEDS, STYLES, WORRIES
 from envs.sales.env import user_brief
-from envs.sales.language import buyer_parser, seller_parser
+from envs.sales.language import buyer_parser, buyer_phrasebook, seller_parser
 from envs.sales.program import PATIENCE, Mind, Outcome, Profile
-from envs.sales.users import Line, template_words
+from envs.sales.users import line_of
+from envs.wording import template_words
 
 
 class BuyerInWords:
@@ -55,8 +56,7 @@ def _answer(conversation: Conversation, rng: np.random.Generator) -> str:
     for act, answer in zip(acts, moves, strict=False):
         mind = _mind_after(program.respond(profile, mind, act), mind, answer)
     outcome = program.draw(program.respond(profile, mind, acts[-1]), rng)
-    price = f"${outcome.mind.price:.0f}" if outcome.mind.outcome == "bought" else None
-    return template_words(Line(outcome.moves, profile.style, price, words[-1]), rng)
+    return template_words(buyer_phrasebook(), line_of(profile, outcome, words[-1]), rng)
 
 
 def _mind_after(outcomes: Sequence[Outcome], before: Mind, moves: tuple[Act, ...]) -> Mind:

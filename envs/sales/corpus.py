@@ -20,7 +20,8 @@ from envs.sales.knowledge import Knowledge, begin, learn
 from envs.sales.language import buyer_phrasebook, seller_phrasebook
 from envs.sales.program import Mind, Profile
 from envs.sales.sellers import Rule
-from envs.sales.users import Line, template_words
+from envs.sales.users import line_of
+from envs.wording import Line, template_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +72,8 @@ def converse(rule: Rule, rng: np.random.Generator, say: Say | None = None) -> Di
         utterance = say(act, rng)
         outcome = program.draw(program.respond(profile, mind, act), rng)
         mind = outcome.mind
-        price = f"${mind.price:.0f}" if mind.outcome == "bought" else None
-        line = Line(outcome.moves, profile.style, price, utterance)
-        exchanges.append(Exchange(known, act, utterance, line, template_words(line, rng)))
+        line = line_of(profile, outcome, utterance)
+        exchanges.append(Exchange(known, act, utterance, line, template_words(buyer_phrasebook(), line, rng)))
         known = learn(known, act, outcome.moves)
     return Dialogue(profile, words, tuple(exchanges), mind.price_share if mind.outcome == "bought" else 0.0)
 
@@ -88,9 +88,9 @@ def any_line(rng: np.random.Generator) -> Line:
         moves = (*moves, told[int(rng.integers(len(told)))])
     if len(moves) == 1 and moves[0].kind not in ("buy", "leave") and rng.random() < 0.2:
         moves = (*moves, Act("hurry"))
-    price = f"${int(rng.integers(300, 1600))}" if moves[0].kind == "buy" else None
+    values = {"price": f"${int(rng.integers(300, 1600))}"} if moves[0].kind == "buy" else {}
     heard = seller_phrasebook().say(SELLER_ACTS[int(rng.integers(len(SELLER_ACTS)))], rng)
-    return Line(moves, STYLES[int(rng.integers(len(STYLES)))], price, heard)
+    return Line(moves, STYLES[int(rng.integers(len(STYLES)))], heard, values)
 
 
 _TOLD_WITH = {"like": ("tell_worry",), "not_yet": ("tell_worry",), "wrong_kind": ("tell_need",)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -14,9 +15,10 @@ from envs.sales.env import SalesEnv
 from envs.sales.language import buyer_parser, buyer_phrasebook, seller_phrasebook
 from envs.sales.reading import FACTS, doing, standing
 from envs.sales.sellers import RULES, SellerInWords, in_habit
-from envs.sales.users import Line, hybrid_buyer, program_buyer, template_words
-from envs.sales.voice import PRICE, ModelVoice, chat_of
+from envs.sales.users import hybrid_buyer, program_buyer
+from envs.sales.voice import PRICE, chat_of, model_voice
 from envs.simulators.worlds import Material, Phase
+from envs.wording import Line, template_words
 
 
 def annotation(act: Act) -> str:
@@ -41,7 +43,7 @@ def _parse_buyer(texts: Sequence[str]) -> list[tuple[Act, ...]]:
 
 
 def _as_learnt(move: Act, line: Line) -> Line:
-    return Line((move,), line.style, PRICE if line.price else None, line.heard)
+    return replace(line, moves=(move,), values={"price": PRICE})
 
 
 MATERIAL: Final = Material(
@@ -58,11 +60,11 @@ MATERIAL: Final = Material(
     rules=RULES,
     converse=converse,
     any_line=any_line,
-    template_words=template_words,
+    template_words=lambda line, rng: template_words(buyer_phrasebook(), line, rng),
     chat_of=chat_of,
     as_learnt=_as_learnt,
     placeholders=(),
-    voice=ModelVoice,
+    voice=model_voice,
     voice_lines=180_000,
     facts=FACTS,
     standing=standing,

@@ -60,7 +60,7 @@ def faithful_share(material: Material, voice: Any, lines: Sequence[Any], rng: np
     for i in range(0, len(lines), 250):
         part = lines[i : i + 250]
         rngs = [np.random.default_rng(seed) for seed in rng.integers(2**63, size=len(part))]
-        said += [text for text, _ in voice.say(part, rngs)]
+        said += [one.text for one in voice.say(part, rngs)]
     heard = material.parse_user(said)
     return float(np.mean([set(moves) == set(line.moves) for moves, line in zip(heard, lines, strict=True)]))
 
@@ -99,7 +99,8 @@ def agent_figures(material: Material, folder: Path, scenarios: int = SCENARIOS) 
 
         def speak(conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[str]:
             seeds = [int(rng.integers(2**63)) for rng in rngs]
-            return model.complete([c.messages("agent") for c in conversations], seeds)  # noqa: B023 - used in this pass
+            chats = [conversation.messages("agent") for conversation in conversations]
+            return [one.text for one in model.complete(chats, seeds)]  # noqa: B023 - used in this pass
 
         reward = mean_reward(material, speak, material.program_user(), scenarios)
         share = reward / behaviour

@@ -90,7 +90,7 @@ class Material:
     placeholders: Sequence[str]
     """Those that the tokenizer is to know as whole words."""
     voice: Callable[[Path], Any]
-    """The voice of a model folder: ``say(lines, rngs)`` gives a text and a count of tokens for each."""
+    """The voice of a model folder (``envs.wording.Voice``)."""
     voice_lines: int
     """How many lines the wording model learns from."""
 
