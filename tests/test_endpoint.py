@@ -181,7 +181,7 @@ def test_the_key_is_in_no_failure_and_in_no_cache(connect, tmp_path: Path):
     with serving(Server(faults=["400", "500", None])) as server:
         model = connect(server, cache=tmp_path / "a.sqlite", attempts=1, concurrency=1)
         said = model.complete(chats(3), range(3))
-        assert [bool(one.failure) for one in said] == [True, True, False]
+        assert sorted(bool(one.failure) for one in said) == [False, True, True]
         assert KEY not in str(said) + str(vars(model))
     assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.iterdir())
 
