@@ -36,10 +36,22 @@ from envs.trajectory import Trajectory
 from envs.users import UserSimulator
 
 CONF = Path(__file__).parents[1] / "conf"
-RUNNER_KEYS = ("users", "behaviour", "behaviour_user", "start", "scripted", "turn_judge", "evaluation", "references")
+RUNNER_KEYS = (
+    "users",
+    "guests",
+    "behaviour",
+    "behaviour_user",
+    "start",
+    "scripted",
+    "turn_judge",
+    "evaluation",
+    "references",
+)
 """Keys of ``conf/env/NAME.yaml`` that are not the environment's own arguments:
 
 - ``users``: name → who can be talked with. The first is the default; all are evaluated.
+- ``guests``: name → who else can be talked with, such as a model on a server. They are evaluated where they are the
+  run's own user, and where ``evaluation.guests`` names them. Optional.
 - ``behaviour``: the agent that speaks in the logged data. Optional.
 - ``behaviour_user``: the name of the user it speaks with, whomever a run learns with. Optional; the run's own user.
 - ``start``: folder of the starting model, for agents to refer to as ``${env.start}``. Optional.
@@ -85,9 +97,11 @@ class Experiment:
         users = values["env"].get("users") or {}
         if not users:
             raise RunError(f"conf/env/{names['env']}.yaml names no users; add `users: {{NAME: {{_target_: …}}}}`.")
+        guests = values["env"].get("guests") or {}
         user = values["user"] or next(iter(users))
-        _choose("user", user, users, f"the users of env={names['env']}")
+        _choose("user", user, [*users, *guests], f"the users of env={names['env']}")
         values["user"] = user
+        _leave_out_the_absent(values, {user, *_guests_evaluated(values)})
         _choose("resume", values["resume"], ("auto", "never"), "the ways to resume")
         for key in ("seed", "threads"):
             _check_value(key, values[key], int)
@@ -123,7 +137,8 @@ class Experiment:
         """Everyone the agent is evaluated with, the training user first."""
         if self.config["budget"].get("users") == "own":
             return [self.user]
-        return [self.user, *(name for name in self.config["env"]["users"] if name != self.user)]
+        others = (*self.config["env"]["users"], *_guests_evaluated(self.config))
+        return [self.user, *(name for name in others if name != self.user)]
 
     @cached_property
     def splits(self) -> list[str]:
@@ -153,6 +168,7 @@ class Experiment:
         _check_node(self.config["agent"], "agent")
         _check_node(env, "env", given=("user", "split"))
         _check_node(beside["users"], "env.users")
+        _check_node(beside["guests"], "env.guests")
         _check_node(beside["behaviour"], "env.behaviour")
         _check_node(beside["turn_judge"], "env.turn_judge")
         _check_node(self.config.get("judge"), "judge")
@@ -161,7 +177,8 @@ class Experiment:
         _ = self.splits
 
     def build_user(self, name: str) -> UserSimulator:
-        return _build(self.config["env"]["users"][name], f"env.users.{name}")
+        where = "users" if name in self.config["env"]["users"] else "guests"
+        return _build(self.config["env"][where][name], f"env.{where}.{name}")
 
     def build_env(self, user: UserSimulator, split: str) -> ConversationEnv:
         """The environment with this user and split; everything else as its YAML says."""
@@ -199,6 +216,22 @@ def _resolve(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         where = getattr(error, "full_key", None) or "the configuration"
         raise RunError(f"{where} can't be read: {str(error).splitlines()[0]}. Set it on the command line.") from None
+
+
+def _guests_evaluated(values: Mapping[str, Any]) -> list[str]:
+    """The guests that everybody is evaluated with."""
+    return list((values["env"].get("evaluation") or {}).get("guests") or ())
+
+
+def _leave_out_the_absent(values: dict[str, Any], present: Collection[str]) -> None:
+    """Take guests that are not ``present`` out of a run's configuration, and the models that only they would use: what
+    a run does not meet is no part of what it is."""
+    guests = values["env"].pop("guests", None) or {}
+    if stay := {name: node for name, node in guests.items() if name in present}:
+        values["env"]["guests"] = stay
+    else:
+        values.pop("model", None)
+        values.pop("endpoint", None)
 
 
 def _choose(key: str, value: Any, choices: Collection[Any], what: str) -> None:

@@ -51,3 +51,12 @@ class Conversation:
 
     def __str__(self) -> str:
         return "\n".join(f"{turn.speaker:>5}: {turn.text}" for turn in self.turns)
+
+
+def one_line(text: str) -> str:
+    """What somebody said, for a transcript that a language model reads: on one line and without brackets of any kind,
+    so that it can't pose as another turn, as the end of the transcript or as a control token."""
+    return " ".join(text.translate(_NO_BRACKETS).split())
+
+
+_NO_BRACKETS = str.maketrans("[]<>{}", "()()()")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from envs.conversation import Message, Turn
+from envs.conversation import Message, Turn, one_line
 from envs.env import Episode
 from envs.judges import Pair, Preference
 from envs.language_models import Completion, LanguageModel
@@ -141,17 +141,13 @@ class PromptedJudge:
 
     def _transcript(self, turns: Sequence[Turn]) -> str:
         """One line per turn; line breaks and brackets of the speakers' own are taken out."""
-        return "\n".join(f"{self._speakers[turn.speaker].capitalize()}: {_one_line(turn.text)}" for turn in turns)
+        return "\n".join(f"{self._speakers[turn.speaker].capitalize()}: {one_line(turn.text)}" for turn in turns)
 
 
 def _unreadable(answer: str) -> str | None:
     if answer in ("1", "2"):
         return None
     return f"unreadable: the judge answered {answer[:40]!r}, which is neither 1 nor 2"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.replace("[", "(").replace("]", ")").split())
 
 
 def _turns(trajectory: Trajectory) -> Sequence[Turn]:

@@ -99,28 +99,53 @@ def filled(words: str, line: Line, blanks: Mapping[str, str]) -> str:
     return words
 
 
-class WordedUser(UserSimulator):
-    """A user whose mind is a program; worlds say how it hears and decides. ``Episode.memory`` is its mind."""
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What an agent's words do, as the user understands them."""
 
-    def __init__(self, voice: Voice):
-        self.voice = voice
-        self.deterministic = voice.deterministic
+    act: Act
+    tokens: int = 0
+    """Tokens that a language model generated to understand them."""
+    failure: str | None = None
+    """Why they could not be understood at all: whoever was asked did not answer. ``act`` then means nothing."""
+
+
+class Reader(Protocol):
+    """Understands what an agent says."""
+
+    name: str
+    deterministic: bool
+
+    def read(self, episodes: Sequence[Episode]) -> list[Heard]:
+        """What the agent's last turn does in each episode."""
+
+
+class WordedUser(UserSimulator):
+    """A user whose mind is a program; worlds say how it decides. ``Episode.memory`` is its mind.
+
+    Args:
+        voice: words what it decides.
+        reader: understands what it hears.
+    """
+
+    def __init__(self, voice: Voice, reader: Reader):
+        self.voice, self.reader = voice, reader
+        self.deterministic = voice.deterministic and reader.deterministic
 
     @property
     def name(self) -> str:
         return self.voice.name
 
     @abstractmethod
-    def heard(self, episodes: Sequence[Episode]) -> list[Act]:
-        """What the agent's last turn does in each episode."""
-
-    @abstractmethod
     def decide(self, episode: Episode, act: Act, rng: np.random.Generator) -> tuple[Line, object]:
         """What the user answers to ``act``, and its mind afterwards."""
 
     def reply(self, episodes: Sequence[Episode], rngs: Sequence[np.random.Generator]) -> list[Reply]:
-        decided = [self.decide(*each) for each in zip(episodes, self.heard(episodes), rngs, strict=True)]
-        worded = self.voice.say([line for line, _ in decided], rngs)
-        return [
-            Reply(said.text, mind, said.tokens, said.failure) for said, (_, mind) in zip(worded, decided, strict=True)
-        ]
+        heard = self.reader.read(episodes)
+        understood = [i for i, one in enumerate(heard) if one.failure is None]
+        decided = [self.decide(episodes[i], heard[i].act, rngs[i]) for i in understood]
+        worded = self.voice.say([line for line, _ in decided], [rngs[i] for i in understood])
+        replies = [Reply("", None, one.tokens, one.failure) for one in heard]
+        for i, said, (_, mind) in zip(understood, worded, decided, strict=True):
+            replies[i] = Reply(said.text, mind, heard[i].tokens + said.tokens, said.failure)
+        return replies

@@ -32,6 +32,7 @@ from envs.education.briefs import agent_brief, student_brief
 from envs.education.catalogue import MISCONCEPTIONS, PRIORS, REACTIONS, TOPICS, UNSEEN_TOPICS, WAYS
 from envs.education.knowledge import USUAL_STYLES
 from envs.education.program import HORIZON, MAX_COMFORT, MAX_ENGAGEMENT, Mind, Profile
+from envs.education.prompted import Told
 from envs.education.users import hybrid_student, opening_words, program_student
 from envs.env import Assessment, ConversationEnv, Episode, Scenario, StopReason
 from envs.users import UserSimulator
@@ -45,7 +46,7 @@ _OPENINGS: Final = {"none": Act("open_new"), "some": Act("open_some")}
 
 
 class EducationEnv(ConversationEnv):
-    """See the module's docstring. ``user`` is a ``UserSimulator`` whose memory is the student's ``Mind``."""
+    """See the module's docstring. ``user`` is a ``UserSimulator`` whose memory is a ``Mind`` or ``Told``."""
 
     splits = ("train", "iid_test", "ood_test")
 
@@ -81,9 +82,9 @@ class EducationEnv(ConversationEnv):
 
 
 def _assess(mind: object) -> Assessment:
-    if not isinstance(mind, Mind):
+    if not isinstance(mind, Mind | Told):
         return Assessment(judged=False)
-    parts = parts_of(mind)
+    parts = parts_of(mind) if isinstance(mind, Mind) else {}  # what a model has understood, nobody can measure
     if mind.outcome == "open":
         return Assessment(parts=parts)
     if mind.outcome == "walked_out":

@@ -16,7 +16,7 @@ from envs.education import program
 from envs.education.language import student_phrasebook, understood
 from envs.education.program import Mind, Profile
 from envs.env import Episode
-from envs.wording import Line, TemplateVoice, WordedUser, template_words
+from envs.wording import Heard, Line, Reader, TemplateVoice, Voice, WordedUser, template_words
 
 VOICE_FOLDER = Path(__file__).parent.parent / "simulators" / "education_voice"
 """The wording model that ships with Parley."""
@@ -32,12 +32,22 @@ def opening_words(opening: Act, profile: Profile, rng: np.random.Generator) -> s
     return template_words(student_phrasebook(), line_of(profile, (opening,), ""), rng)
 
 
+class TeacherParser:
+    """Understands the teacher by the parser that ships."""
+
+    name = "parser"
+    deterministic = True
+
+    def read(self, episodes: Sequence[Episode]) -> list[Heard]:
+        said = [episode.turns[-1].text for episode in episodes]
+        return [Heard(act) for act in understood(said, [episode.scenario.facts.topic for episode in episodes])]
+
+
 class Student(WordedUser):
     """A student whose mind is the program; the scenario's facts must be a ``Profile``. Its memory is a ``Mind``."""
 
-    def heard(self, episodes: Sequence[Episode]) -> list[Act]:
-        said = [episode.turns[-1].text for episode in episodes]
-        return understood(said, [episode.scenario.facts.topic for episode in episodes])
+    def __init__(self, voice: Voice, reader: Reader | None = None):
+        super().__init__(voice, reader or TeacherParser())
 
     def decide(self, episode: Episode, act: Act, rng: np.random.Generator) -> tuple[Line, Mind]:
         profile: Profile = episode.scenario.facts

@@ -51,16 +51,23 @@ class SalesArbiter(Arbiter):
 
 def _entered(episode: Episode, act: Act, moves: tuple[Act, ...]) -> Mind:
     """The ledger after the seller did ``act`` and the buyer, in the episode's last turn, ``moves``."""
-    mind = episode.memory if isinstance(episode.memory, Mind) else Mind()
-    if act.kind == "goodbye":
-        return replace(mind, outcome="sent_away")
-    if act.kind == "pitch":
-        mind = replace(mind, shown=act.about)
-    elif act.kind == "discount":
-        mind = replace(mind, discounts=min(MAX_DISCOUNTS, mind.discounts + 1))
+    mind = booked(episode.memory if isinstance(episode.memory, Mind) else Mind(), act)
+    if mind.outcome != "open":
+        return mind
     if Act("buy") in moves and mind.shown is not None and _agreed(episode.turns[-1].text, mind.price):
         return replace(mind, outcome="bought")
     return replace(mind, outcome="left") if Act("leave") in moves else mind
+
+
+def booked(mind: Mind, act: Act) -> Mind:
+    """The ledger after the seller did ``act``: what is offered, and at which discount."""
+    if act.kind == "goodbye":
+        return replace(mind, outcome="sent_away")
+    if act.kind == "pitch":
+        return replace(mind, shown=act.about)
+    if act.kind == "discount":
+        return replace(mind, discounts=min(MAX_DISCOUNTS, mind.discounts + 1))
+    return mind
 
 
 def _agreed(words: str, price: float) -> bool:

@@ -16,7 +16,7 @@ from envs.env import Episode
 from envs.sales import program
 from envs.sales.language import buyer_phrasebook, seller_parser
 from envs.sales.program import Mind, Outcome, Profile
-from envs.wording import Line, TemplateVoice, Voice, WordedUser
+from envs.wording import Heard, Line, Reader, TemplateVoice, Voice, WordedUser
 
 VOICE_FOLDER = Path(__file__).parent.parent / "simulators" / "sales_voice"
 """The wording model that ships with Parley."""
@@ -28,15 +28,21 @@ def line_of(profile: Profile, outcome: Outcome, heard: str) -> Line:
     return Line(outcome.moves, profile.style, heard, values)
 
 
+class SellerParser:
+    """Understands the seller by the parser that ships."""
+
+    name = "parser"
+    deterministic = True
+
+    def read(self, episodes: Sequence[Episode]) -> list[Heard]:
+        return [Heard(act) for act in seller_parser().parse([episode.turns[-1].text for episode in episodes])]
+
+
 class Buyer(WordedUser):
     """A buyer whose mind is the program; the scenario's facts must be a ``Profile``. Its memory is a ``Mind``."""
 
-    def __init__(self, voice: Voice):
-        super().__init__(voice)
-        self.parser = seller_parser()
-
-    def heard(self, episodes: Sequence[Episode]) -> list[Act]:
-        return self.parser.parse([episode.turns[-1].text for episode in episodes])
+    def __init__(self, voice: Voice, reader: Reader | None = None):
+        super().__init__(voice, reader or SellerParser())
 
     def decide(self, episode: Episode, act: Act, rng: np.random.Generator) -> tuple[Line, Mind]:
         profile: Profile = episode.scenario.facts
