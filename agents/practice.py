@@ -8,8 +8,9 @@ its moments (``branches``). Calls of the judge and compute are recorded apart. T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from agents.agent import Agent
 from agents.rollout import Moment, play, rollout, speak
 from envs.env import ConversationEnv
 from envs.judges import Pair, Preference, PreferenceJudge, TurnJudge, draw_label, draw_labels
-from envs.trajectory import Trajectory, Utterance
+from envs.trajectory import Trajectory, Utterance, failure_kind
 
 TRAINING_SEEDS = range(1 << 32, 1 << 33)
 """Conversation seeds of practice; those of evaluation lie below, and those of logged data above."""
@@ -77,6 +78,8 @@ class Spent:
     judge_failures: int = 0
     """Calls in which the judge could not decide."""
     unscored: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+    """The unscored conversations by the kind of failure (``envs.trajectory.failure_kind``)."""
 
 
 @dataclass
@@ -303,16 +306,19 @@ class Practice:
             self.spent.exchanges += trajectory.exchanges - steps
             self.spent.user_tokens += trajectory.user_tokens - user_tokens
             self.spent.agent_tokens += sum(len(step.utterance.tokens) for step in trajectory.steps[steps:])
-            self.spent.unscored += not trajectory.judged
+            if not trajectory.judged:
+                self.spent.unscored += 1
+                kind = failure_kind(trajectory.failure)
+                self.spent.failures[kind] = self.spent.failures.get(kind, 0) + 1
 
-    def state(self) -> dict[str, int]:
+    def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of the meter."""
         return {**asdict(self.spent), "iteration": self.iteration, "finished": self.finished}
 
-    def restore(self, state: dict[str, int]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Continue the meter where ``state`` left it."""
         self.iteration, self.finished = state["iteration"], bool(state["finished"])
-        self.spent = Spent(**{f.name: state[f.name] for f in fields(Spent)})
+        self.spent = Spent(**{f.name: state[f.name] for f in fields(Spent) if f.name in state})
 
 
 def another_take(moment: Moment) -> Moment:

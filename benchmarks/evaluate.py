@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,7 @@ from benchmarks.build import Experiment
 from benchmarks.checkpoint import RunFolder
 from benchmarks.progress import RunError, bar
 from envs.env import ConversationEnv
-from envs.trajectory import Trajectory, read_jsonl, write_jsonl
+from envs.trajectory import Trajectory, failure_kind, read_jsonl, write_jsonl
 from envs.users import UserSimulator
 from results.record import CurvePoint, Evaluation
 
@@ -80,6 +81,7 @@ def summarise(user: str, split: str, trajectories: Sequence[Trajectory]) -> Eval
         successes=[bool(t.success) if t.judged else None for t in trajectories],
         mean_exchanges=sum(t.exchanges for t in trajectories) / len(trajectories),
         unscored=sum(not t.judged for t in trajectories),
+        failures=dict(Counter(failure_kind(t.failure) for t in trajectories if not t.judged)),
     )
 
 

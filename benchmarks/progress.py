@@ -102,8 +102,11 @@ def report(record: Record, path: Path) -> None:
     for one in record.evaluations:
         rng = np.random.default_rng(0)
         estimate = mean_interval(matrix([one.returns]), scenario_weights(one.keys, rng), rng)
-        unscored = f", {one.unscored} unscored" if one.unscored else ""
+        kinds = ", ".join(f"{n} {kind}" for kind, n in one.failures.items())
+        unscored = f", {one.unscored} unscored ({kinds})" if one.unscored else ""
         say(f"  {one.user}, {one.split}: mean return {estimate} over {len(one.seeds)} scenarios{unscored}")
+    for user, figures in record.models.items():
+        say(f"  {user}'s model: " + ", ".join(f"{name} {value:g}" for name, value in figures.items() if value))
 
 
 def _tell(error: Exception) -> None:

@@ -16,6 +16,7 @@ from agents.agent import Agent
 from agents.practice import Practice
 from benchmarks.build import Experiment
 from benchmarks.checkpoint import Journal
+from envs.users import UserSimulator
 from results.record import CurvePoint, Evaluation, Record, Seconds, Spending
 
 _ROOT = Path(__file__).parents[1]
@@ -77,7 +78,12 @@ def versions() -> dict[str, str | None]:
 
 
 def make_record(
-    experiment: Experiment, agent: Agent, practice: Practice, journal: Journal, evaluations: Sequence[Evaluation]
+    experiment: Experiment,
+    agent: Agent,
+    practice: Practice,
+    journal: Journal,
+    evaluations: Sequence[Evaluation],
+    user: UserSimulator,
 ) -> Record:
     """Everything about a finished run."""
     return Record(
@@ -102,5 +108,6 @@ def make_record(
         spent=Spending(**asdict(practice.spent)),
         seconds=Seconds(**journal.seconds),
         metrics=journal.rows[-1]["agent"] if journal.rows else {},
+        models={experiment.user: dict(figures)} if (figures := user.figures()) else {},
         curve=[CurvePoint(**row["evaluation"]) for row in journal.rows if row["evaluation"]],
     )

@@ -65,7 +65,7 @@ def run(experiment: Experiment, folder: RunFolder) -> None:
     progress.close()
     evaluations = evaluate(agent, experiment, user, folder)
     clock.book(journal.seconds, "evaluation")
-    folder.write_record(make_record(experiment, agent, practice, journal, evaluations))
+    folder.write_record(make_record(experiment, agent, practice, journal, evaluations, user))
 
 
 if __name__ == "__main__":

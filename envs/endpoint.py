@@ -16,7 +16,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import BoundedSemaphore, Event, Lock
 from typing import TYPE_CHECKING, Any, Final
@@ -217,6 +217,16 @@ class EndpointModel:
             )
         self._client = OpenAI(base_url=url, api_key=key or "none", timeout=self.timeout, max_retries=0)
         self._answers = Answers(self._cache) if self._cache is not None else None
+
+    def figures(self) -> dict[str, float]:
+        """``tally`` as plain numbers, and what all who share the cache have spent."""
+        with self._lock:
+            tally = asdict(self.tally)
+        flat = {name: value for name, value in tally.items() if not isinstance(value, dict)}
+        flat |= {f"{group}_{kind}": n for group in ("retries", "failures") for kind, n in tally[group].items()}
+        if self._answers is not None:
+            flat["cost_so_far"] = self._answers.cost()
+        return {name: float(value) for name, value in flat.items()}
 
     def close(self) -> None:
         """Hang up; the next question connects again."""

@@ -43,6 +43,15 @@ class LanguageModel(Protocol):
         ...
 
 
+def figures_of(*models: object) -> dict[str, float]:
+    """The figures of those that keep some (``envs.endpoint.EndpointModel``), each model once, added up."""
+    total: dict[str, float] = {}
+    for model in {id(one): one for one in models}.values():
+        for name, value in getattr(model, "figures", dict)().items():
+            total[name] = total.get(name, 0.0) + value
+    return total
+
+
 class Canned:
     """A language model that needs no model, for tests and trials: its replies are given beforehand.
 

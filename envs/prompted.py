@@ -26,7 +26,7 @@ import numpy as np
 from envs.acts import UNCLEAR, Act
 from envs.conversation import Message, Turn, one_line
 from envs.env import Episode, Scenario
-from envs.language_models import Completion, LanguageModel
+from envs.language_models import Completion, LanguageModel, figures_of
 from envs.phrasebook import Phrasebook
 from envs.users import Reply, UserSimulator
 from envs.wording import Heard, Line, filled, template_words
@@ -221,6 +221,9 @@ class PromptedPerson(UserSimulator):
             else:
                 replies[i] = Reply(one.words, memory, one.tokens + tokens)
         return replies
+
+    def figures(self) -> Mapping[str, float]:
+        return figures_of(self.model, getattr(getattr(self.persona, "reader", None), "model", None))
 
     def _settled(
         self, episodes: Sequence[Episode], memories: Sequence[object], rngs: Sequence[np.random.Generator]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -189,6 +190,12 @@ def write_jsonl(path: Path, trajectories: Iterable[Trajectory]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def failure_kind(failure: str | None) -> str:
+    """The kind of a failure, its first word where a colon follows, such as ``timeout``; else ``other``."""
+    found = re.match(r"(\w+): ", failure or "")
+    return found[1] if found else "other"
 
 
 def read_jsonl(path: Path) -> Iterator[Trajectory]:

@@ -8,7 +8,7 @@ the conversation then ends unscored and is counted, and it is never a reward of 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,10 @@ class UserSimulator(ABC):
     @abstractmethod
     def name(self) -> str:
         """A short name for tables and records, such as ``program`` or ``hybrid``."""
+
+    def figures(self) -> Mapping[str, float]:
+        """What was asked of models behind servers so far and what it cost; empty where none was."""
+        return {}
 
     @abstractmethod
     def reply(self, episodes: Sequence[Episode], rngs: Sequence[np.random.Generator]) -> list[Reply]:

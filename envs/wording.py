@@ -18,7 +18,7 @@ import numpy as np
 from envs.acts import Act
 from envs.conversation import Message
 from envs.env import Episode
-from envs.language_models import Completion, LanguageModel
+from envs.language_models import Completion, LanguageModel, figures_of
 from envs.phrasebook import Phrasebook
 from envs.users import Reply, UserSimulator
 
@@ -135,6 +135,9 @@ class WordedUser(UserSimulator):
     @property
     def name(self) -> str:
         return self.voice.name
+
+    def figures(self) -> Mapping[str, float]:
+        return figures_of(getattr(self.voice, "model", None), getattr(self.reader, "model", None))
 
     @abstractmethod
     def decide(self, episode: Episode, act: Act, rng: np.random.Generator) -> tuple[Line, object]:

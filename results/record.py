@@ -6,7 +6,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ class Evaluation:
     """Exchanges per conversation, over all of them."""
     unscored: int
     """Conversations without a score, because the user or the judge failed."""
+    failures: dict[str, int] = field(default_factory=dict)
+    """How many of them by the kind of failure, such as ``timeout``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Spending:
     """Conversations that ended without a score."""
     judge_failures: int = 0
     """Questions that a judge could not decide."""
+    failures: dict[str, int] = field(default_factory=dict)
+    """How many conversations ended without a score, by the kind of failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,9 @@ class Record:
     """The agent's own numbers from its last iteration; null for one that was not finite."""
     curve: list[CurvePoint]
     """The learning curve; empty for agents that don't learn."""
+    models: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What was asked of models behind servers and what it cost, by the user they played: counts of the last process,
+    and ``cost_so_far`` of all that shared the cache of answers."""
     schema_version: int = SCHEMA_VERSION
     """Version of this schema; readers refuse versions they don't know."""
 
@@ -216,8 +223,8 @@ def _read(kind: Any, value: Any, where: str) -> Any:
 def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise RecordError(f"{where} is {json.dumps(value)[:60]}, not an object")
-    names = {field.name for field in fields(kind)}
-    required = {field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING}
+    names = {one.name for one in fields(kind)}
+    required = {one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING}
     if missing := sorted(required - value.keys()):
         raise RecordError(f"{where} lacks {', '.join(missing)}")
     if unknown := sorted(value.keys() - names):

@@ -29,6 +29,8 @@ class Server:
     """The fault of each request in turn, over and over."""
     first_fails: bool = False
     """Every question is turned down the first time."""
+    dies_after: int | None = None
+    """It answers so many requests and then hangs up on everybody."""
     latency: float = 0.0
     hang: float = 2.0
     usage: bool = True
@@ -39,6 +41,7 @@ class Server:
     at_once: int = 0
     """The most requests that were under way at the same time."""
     url: str = ""
+    port: int = 0
     dead: bool = False
     """Hangs up on whoever is still connected."""
     _now: int = 0
@@ -51,6 +54,8 @@ class Server:
             if self.first_fails and request not in self.requests:
                 fault = "429"
             self.requests.append(request)
+            if len(self.requests) == self.dies_after:
+                self.dead = True
             self.keys.append(key)
             self._now += 1
             self.at_once = max(self.at_once, self._now)
@@ -118,11 +123,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(state: Server) -> Iterator[Server]:
-    """Serve until the block ends; afterwards nothing listens there."""
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+def serving(state: Server, port: int = 0) -> Iterator[Server]:
+    """Serve until the block ends; afterwards nothing listens there. Port 0 is one that is free."""
+    http = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
     http.daemon_threads = True
     http.state = state  # type: ignore[attr-defined]
+    state.port = http.server_port
     state.url = f"http://127.0.0.1:{http.server_port}/v1"
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

@@ -1,0 +1,100 @@
+"""Whole runs whose users are played by a model on a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
+
+import benchmarks.run
+from benchmarks.progress import RunError
+from benchmarks.run import main
+from results.record import Record
+from tests.endpoint_server import FAULTS, Server, serving
+
+KEY = "sk-very-secret-1234567890"
+WORDS = ["agent=expert", "env=sales", "budget=smoke", "+budget.users=own", "endpoint.pause=0.001", "endpoint.timeout=1"]
+
+
+def buyer(request: Mapping[str, Any]) -> str:
+    """Buys as soon as it is asked to."""
+    lines = request["messages"][-1]["content"].splitlines()
+    decision = "buy" if any(word in lines[-3].lower() for word in ("buy", "take it", "deal")) else "continue"
+    return f"SAY: Right.\nDECISION: {decision}"
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+    def start(server: Server, *overrides: str) -> Record:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        words = [*WORDS, f"results={tmp_path}/runs", f"endpoint.cache={tmp_path}/answers.sqlite", *overrides]
+        with initialize_config_dir(str(benchmarks.run.CONF), version_base="1.3"):
+            config = compose("config", words, return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        with open_dict(config):
+            del config["hydra"]
+        main(config)
+        (record,) = (path for path in (tmp_path / "runs").rglob("record.json") if ".aside" not in str(path))
+        return Record.load(record)
+
+    return start
+
+
+def test_failures_are_unscored_counted_by_kind_and_told_and_the_key_is_nowhere(run, tmp_path: Path, capfd):
+    faults = [FAULTS[i // 20 % 5] if i % 20 == 0 else None for i in range(100)]
+    with serving(Server(answer=buyer, faults=faults, hang=2.0)) as server:
+        record = run(server, "user=endpoint_person", "endpoint.attempts=1")
+    told = capfd.readouterr()
+    for one in record.evaluations:
+        assert one.user == "endpoint_person" and one.unscored == sum(value is None for value in one.returns) > 0
+        assert sum(one.failures.values()) == one.unscored
+    with serving(Server(answer=buyer)) as server_without_fault:
+        right = run(server_without_fault, "user=endpoint_person", "endpoint.attempts=1", "resume=never")
+    for one, other in zip(record.evaluations, right.evaluations, strict=True):
+        scored = [(a, b) for a, b in zip(one.returns, other.returns, strict=True) if a is not None]
+        assert all(a == b for a, b in scored) and sum(a for a, _ in scored) > 0
+    kinds = {kind for one in record.evaluations for kind in one.failures}
+    assert {"rate_limited", "server_error", "timeout", "unreadable"} <= kinds
+    figures = record.models["endpoint_person"]
+    failed = {name: n for name, n in figures.items() if name.startswith("failures_")}
+    assert sum(failed.values()) == server.erred.total() and figures["asked"] == len(server.requests)
+    assert "unscored (" in told.out and "endpoint_person's model: asked" in told.out
+    assert KEY not in told.out + told.err
+    assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_a_server_that_dies_stops_the_run_with_a_sentence_and_the_same_command_goes_on(run, tmp_path: Path):
+    with serving(Server(answer=buyer, dies_after=150)) as server, pytest.raises(RunError, match="questions in a row"):
+        run(server, "user=endpoint_person", "endpoint.attempts=1")
+    assert not list((tmp_path / "runs").rglob("record.json"))
+    with serving(Server(answer=buyer), server.port) as again:
+        record = run(again, "user=endpoint_person", "endpoint.attempts=1")
+    assert not any(one.unscored for one in record.evaluations)
+    assert record.models["endpoint_person"]["remembered"] >= 100
+
+
+def echo(request: Mapping[str, Any]) -> str:
+    return request["messages"][-1]["content"].split("What you say: ")[1]
+
+
+def test_a_model_as_the_voice_changes_nothing_that_pays(run):
+    with serving(Server(answer=echo)) as server:
+        record = run(server, "user=endpoint")
+    assert all(one.unscored == 0 and sum(filter(None, one.returns)) > 0 for one in record.evaluations)
+    assert json.dumps(record.config["endpoint"])  # what was asked stands in the record
+    assert "prompted" not in record.config["env"]["guests"]
+
+
+def test_who_is_not_there_is_no_part_of_a_run(run):
+    with serving(Server()) as server:
+        record = run(server, "user=program")
+    assert not {"model", "endpoint"} & record.config.keys() and "guests" not in record.config["env"]
+    assert not server.requests and not record.models
