@@ -16,7 +16,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from threading import BoundedSemaphore, Event, Lock
 from typing import TYPE_CHECKING, Any, Final
@@ -220,10 +220,12 @@ class EndpointModel:
 
     def figures(self) -> dict[str, float]:
         """``tally`` as plain numbers, and what all who share the cache have spent."""
+        flat: dict[str, float] = {}
         with self._lock:
-            tally = asdict(self.tally)
-        flat = {name: value for name, value in tally.items() if not isinstance(value, dict)}
-        flat |= {f"{group}_{kind}": n for group in ("retries", "failures") for kind, n in tally[group].items()}
+            for one in fields(self.tally):
+                value = getattr(self.tally, one.name)
+                counts = {f"{one.name}_{kind}": n for kind, n in value.items()} if isinstance(value, Counter) else None
+                flat |= {one.name: value} if counts is None else counts
         if self._answers is not None:
             flat["cost_so_far"] = self._answers.cost()
         return {name: float(value) for name, value in flat.items()}
