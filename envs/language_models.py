@@ -44,11 +44,12 @@ class LanguageModel(Protocol):
 
 
 def figures_of(*models: object) -> dict[str, float]:
-    """The figures of those that keep some (``envs.endpoint.EndpointModel``), each model once, added up."""
+    """The figures of those that keep some (``envs.endpoint.EndpointModel``), each model once, added up; but of
+    ``cost_so_far``, which models that share a cache have in common, the largest."""
     total: dict[str, float] = {}
     for model in {id(one): one for one in models}.values():
         for name, value in getattr(model, "figures", dict)().items():
-            total[name] = total.get(name, 0.0) + value
+            total[name] = max(total.get(name, 0.0), value) if name == "cost_so_far" else total.get(name, 0.0) + value
     return total
 
 

@@ -33,7 +33,9 @@ class Server:
     """It answers so many requests and then hangs up on everybody."""
     latency: float = 0.0
     hang: float = 2.0
-    usage: bool = True
+    usage: Any = field(default_factory=lambda: {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15})
+    dribble: float = 0.0
+    """Seconds over which an answer comes, blank after blank."""
     finish: str = "stop"
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
@@ -68,6 +70,11 @@ class Server:
             self._now -= 1
 
 
+class _Listening(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256  # more may connect at once than the library expects
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: Any
     protocol_version = "HTTP/1.1"
@@ -99,15 +106,27 @@ class _Handler(BaseHTTPRequestHandler):
             "id": "1", "object": "chat.completion", "created": 0, "model": request["model"],
             "choices": [{"index": 0, "finish_reason": state.finish, "message": message}],
         }  # fmt: skip
-        if state.usage:
-            body["usage"] = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+        if state.usage is not None:
+            body["usage"] = state.usage
         whole = json.dumps(body).encode()
-        if fault == "garbage":
+        if state.dribble:
+            self._dribble(state.dribble, whole)
+        elif fault == "garbage":
             self._send(200, b"<html>busy</html>")
         elif fault == "cut":
             self._send(200, whole, len(whole) // 2)
         else:
             self._send(200, whole)
+
+    def _dribble(self, seconds: float, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("content-length", str(len(body) + 20))
+        self.end_headers()
+        for _ in range(20):
+            time.sleep(seconds / 20)
+            self.wfile.write(b" ")
+            self.wfile.flush()
+        self.wfile.write(body)
 
     def _send(self, status: int, body: bytes, only: int | None = None) -> None:
         self.send_response(status)
@@ -125,8 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(state: Server, port: int = 0) -> Iterator[Server]:
     """Serve until the block ends; afterwards nothing listens there. Port 0 is one that is free."""
-    http = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
-    http.daemon_threads = True
+    http = _Listening(("127.0.0.1", port), _Handler)
     http.state = state  # type: ignore[attr-defined]
     state.port = http.server_port
     state.url = f"http://127.0.0.1:{http.server_port}/v1"
