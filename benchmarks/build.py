@@ -101,6 +101,7 @@ class Experiment:
         user = values["user"] or next(iter(users))
         _choose("user", user, [*users, *guests], f"the users of env={names['env']}")
         values["user"] = user
+        _put_in_the_solver(values, names["agent"])
         _leave_out_the_absent(values, {user, *_guests_evaluated(values)})
         _choose("resume", values["resume"], ("auto", "never"), "the ways to resume")
         for key in ("seed", "threads"):
@@ -216,6 +217,15 @@ def _resolve(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         where = getattr(error, "full_key", None) or "the configuration"
         raise RunError(f"{where} can't be read: {str(error).splitlines()[0]}. Set it on the command line.") from None
+
+
+def _put_in_the_solver(values: dict[str, Any], agent: str) -> None:
+    """Let the solver that was chosen take the place of the agent's own."""
+    if (solver := values.pop("solver", None)) is None:
+        return
+    if "solver" not in values["agent"]:
+        raise RunError(f"agent={agent} has no single-turn solver, so none can take its place; leave solver=… out.")
+    values["agent"]["solver"] = solver
 
 
 def _guests_evaluated(values: Mapping[str, Any]) -> list[str]:
