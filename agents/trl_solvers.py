@@ -4,13 +4,17 @@ The claim of Iterative PPO (arXiv 2511.21638) is that any single-turn RLHF tool 
 the frozen critic is a reward function of a completion, and ``GRPOTrainer`` or ``RLOOTrainer`` does the rest: it samples
 ``num_generations`` completions for each prompt, compares them with each other and takes its own loss.
 
-The reward of a completion is (Q(x, a) - V(x)) / spread, so that ``kl_coef`` weighs about the same as with
-``agents.ppo``. As the trainers have it by default: GRPO divides the advantages of a prompt by their deviation and puts
-the KL into the loss, token by token; RLOO subtracts the KL of a whole completion from its reward.
+The reward of a completion is (Q(x, a) - V(x)) / spread. GRPO has it compared within the prompt and not divided by the
+prompt's own deviation (``scale_rewards="none"``), which would blow up the noise of a Q that sees no difference; so
+``kl_coef`` weighs about the same as with ``agents.ppo``. Its KL is a term of the loss, token by token. RLOO subtracts
+the KL of a whole completion, as it was when that was sampled, from its reward: in the first round, which is sampled
+from the reference itself, there is none yet.
 
 What they can't know is set here: the reference is read from the folder that the model's configuration names, so it is
 saved first; tokens that are never spoken are suppressed while sampling, but not in their loss; the learning rate is
 constant, since each call is one improvement of many; sampling draws from torch's global generator, seeded from ``rng``.
+They read prompts by the chat template: a prompt that comes out otherwise than the policy reads it (somebody has spelt a
+special token) is left out and counted.
 """
 
 from __future__ import annotations
@@ -48,10 +52,11 @@ class TRLSolver:
     Args:
         algorithm: ``grpo`` or ``rloo``.
         num_generations: completions that are compared with each other, of each prompt.
-        rounds: how often completions are sampled; the prompts are divided among the rounds.
+        rounds: how often completions are sampled; the prompts are divided among the rounds, and a remainder that makes
+            no whole gradient step is left.
         prompts: at most so many prompts are used, in all rounds together; None: all.
         epochs: passes over a round's completions.
-        batch_size: completions per gradient step.
+        batch_size: completions per gradient step, at least; less than twice as many.
         learning_rate: of AdamW; the optimizer is fresh in every call.
         kl_coef: β of the KL to the reference.
         clip: ε of the clipped ratio.
@@ -85,6 +90,8 @@ class TRLSolver:
             )
         for name in ("learning_rate", "kl_coef", "clip", "max_grad_norm"):
             check_range(f"solver.{name}", getattr(self, name), 0.0)
+        if self.algorithm == "rloo" and self.rounds == 1 and self.kl_coef > 0:
+            raise ValueError("solver.rounds=1 leaves RLOO's KL without effect; give 2 or more, or solver.kl_coef=0.")
 
     def improve(
         self,
@@ -101,9 +108,12 @@ class TRLSolver:
         from transformers.trainer_callback import PrinterCallback
 
         single = [_single(one, k) for one in prompts for k in range(len(one))]
-        chosen = [single[i] for i in rng.permutation(len(single))[: self.prompts]]
-        per_round, batch_size = self._shares(len(chosen))
-        chosen = chosen[: per_round * max(1, len(chosen) // per_round)]
+        drawn = [single[i] for i in rng.permutation(len(single))[: self.prompts]]
+        chosen = [one for one in drawn if _read_alike(policy, one)]
+        if not chosen:
+            raise ValueError("No prompt is read by the chat template as the policy reads it; use another solver.")
+        rounds, per_round, batch_size = self._shares(len(chosen))
+        left_out, chosen = len(drawn) - len(chosen), chosen[: rounds * per_round]
         rows = [{"prompt": one.conversations[0].messages("agent"), "at": i} for i, one in enumerate(chosen)]
         seeds, unit = rng.spawn(1)[0], float(scorer.spread)
         gains: list[float] = []
@@ -114,37 +124,45 @@ class TRLSolver:
             return [gain / unit for gain in gained]
 
         known_as = policy.model.config._name_or_path
-        with tempfile.TemporaryDirectory(prefix="parley-trl-") as folder, warnings.catch_warnings():
-            # TRL 1.16 asks transformers 5.23 by a name that is on its way out.
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-            reference.save(Path(folder) / "reference")
-            policy.model.config._name_or_path = str(Path(folder) / "reference")
-            kind, config = self._configured(policy, Path(folder), per_round, batch_size, int(rng.integers(2**31)))
-            trainer = kind(
-                model=policy.model,
-                reward_funcs=reward,
-                args=config,
-                train_dataset=Dataset.from_list(rows),
-                processing_class=policy.tokenizer,
-            )
-            trainer.remove_callback(PrinterCallback)
-            trainer.train()
-            logs = trainer.state.log_history
-        policy.model.config._name_or_path = known_as
-        policy.model.eval()
-        policy.forget()
-        metrics = {"q_gain": float(np.mean(gains)), "q_spread": float(np.std(gains))}
+        try:
+            with tempfile.TemporaryDirectory(prefix="parley-trl-") as folder, warnings.catch_warnings():
+                # TRL 1.16 asks transformers 5.23 by a name that is on its way out.
+                warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+                reference.save(Path(folder) / "reference")
+                policy.model.config._name_or_path = str(Path(folder) / "reference")
+                kind, config = self._configured(policy, Path(folder), per_round, batch_size, int(rng.integers(2**31)))
+                trainer = kind(
+                    model=policy.model,
+                    reward_funcs=reward,
+                    args=config,
+                    train_dataset=Dataset.from_list(rows),
+                    processing_class=policy.tokenizer,
+                )
+                trainer.remove_callback(PrinterCallback)
+                trainer.train()
+                logs = trainer.state.log_history
+        finally:
+            policy.model.config._name_or_path = known_as
+            for theirs in ("forward", "_original_forward"):  # the trainer's own, which a clone would run on our weights
+                policy.model.__dict__.pop(theirs, None)
+            policy.model.eval()
+            policy.forget()
+        metrics = {
+            "q_gain": float(np.mean(gains)),
+            "q_spread": float(np.std(gains)),
+            "prompts_left_out": float(left_out),
+        }
         for theirs, ours in _LOGGED.items():
             if values := [row[theirs] for row in logs if theirs in row]:
                 metrics[ours] = float(np.mean(values))
         return metrics
 
-    def _shares(self, n: int) -> tuple[int, int]:
-        """Of ``n`` prompts: how many each round takes, and how many completions a gradient step has."""
-        per_round = max(1, n // self.rounds)
-        batch_size = min(self.batch_size, per_round * self.num_generations)
-        whole = per_round * self.num_generations // batch_size * batch_size
-        return whole // self.num_generations, batch_size
+    def _shares(self, n: int) -> tuple[int, int, int]:
+        """Of ``n`` prompts: how many rounds, how many prompts each of them takes, and the completions per step."""
+        rounds = min(self.rounds, n)
+        steps = max(1, n // rounds * self.num_generations // self.batch_size)
+        per_step = n // rounds // steps
+        return rounds, steps * per_step, per_step * self.num_generations
 
     def _configured(self, policy: ChatModel, folder: Path, per_round: int, batch_size: int, seed: int) -> Any:
         """The trainer's class and its configuration."""
@@ -166,6 +184,7 @@ class TRLSolver:
             "beta": self.kl_coef,
             "epsilon": self.clip,
             "learning_rate": self.learning_rate,
+            "optim": "adamw_torch",  # the fused one leaves no trace by which decoders notice new weights
             "lr_scheduler_type": "constant",
             "max_grad_norm": self.max_grad_norm,
             "shuffle_dataset": False,
@@ -181,7 +200,7 @@ class TRLSolver:
             "dataloader_num_workers": 0,
         }
         if self.algorithm == "grpo":
-            return trl.GRPOTrainer, trl.GRPOConfig(**settings)
+            return trl.GRPOTrainer, trl.GRPOConfig(**settings, scale_rewards="none")
         return trl.RLOOTrainer, trl.RLOOConfig(**settings)
 
 
@@ -189,6 +208,17 @@ def _single(prompts: Prompts, k: int) -> Prompts:
     """Prompt k alone."""
     end = int(prompts.ends[k])
     return Prompts(prompts.ids[: end + 1], np.array([end]), (prompts.conversations[k],))
+
+
+def _read_alike(policy: ChatModel, prompt: Prompts) -> bool:
+    """Whether the chat template reads a prompt as the policy does."""
+    messages = prompt.conversations[0].messages("agent")
+    ids = (
+        policy.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        if messages
+        else []
+    )
+    return list(ids) == list(prompt.ids)
 
 
 @torch.no_grad()

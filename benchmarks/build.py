@@ -38,7 +38,6 @@ from envs.users import UserSimulator
 CONF = Path(__file__).parents[1] / "conf"
 RUNNER_KEYS = (
     "users",
-    "guests",
     "behaviour",
     "behaviour_user",
     "start",
@@ -50,8 +49,8 @@ RUNNER_KEYS = (
 """Keys of ``conf/env/NAME.yaml`` that are not the environment's own arguments:
 
 - ``users``: name → who can be talked with. The first is the default; all are evaluated.
-- ``guests``: name → who else can be talked with, such as a model on a server. They are evaluated where they are the
-  run's own user, and where ``evaluation.guests`` names them. Optional.
+- ``guests``: name → who else can be talked with, such as a model on a server; evaluated where it is the run's own user.
+  The run's own guest is ``guest`` in its configuration, and the others are no part of it. Optional.
 - ``behaviour``: the agent that speaks in the logged data. Optional.
 - ``behaviour_user``: the name of the user it speaks with, whomever a run learns with. Optional; the run's own user.
 - ``start``: folder of the starting model, for agents to refer to as ``${env.start}``. Optional.
@@ -64,6 +63,10 @@ IDENTITY = ("agent", "env", "user", "budget", "seed")
 """What a run is named by."""
 HOW_NOT_WHAT = ("resume", "threads", "results")
 """Keys that change how a run is done, not what it is; configurations that differ in these alone are the same run."""
+MODELS = ("model", "endpoint")
+"""Groups that guests refer to."""
+HOW_NOT_WHAT_OF_MODELS = ("max_cost", "timeout", "attempts", "pause", "concurrency", "give_up_after", "cache")
+"""The same of a model behind a server: what it says does not depend on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +100,12 @@ class Experiment:
         users = values["env"].get("users") or {}
         if not users:
             raise RunError(f"conf/env/{names['env']}.yaml names no users; add `users: {{NAME: {{_target_: …}}}}`.")
-        guests = values["env"].get("guests") or {}
+        guests = values["env"].pop("guests", None) or {}
         user = values["user"] or next(iter(users))
         _choose("user", user, [*users, *guests], f"the users of env={names['env']}")
         values["user"] = user
-        _put_in_the_solver(values, names["agent"])
-        _leave_out_the_absent(values, {user, *_guests_evaluated(values)})
+        _seat_the_guest(values, guests.get(user) if user not in users else None)
+        _put_in_the_solver(values, names["agent"], hydra.overrides.task)
         _choose("resume", values["resume"], ("auto", "never"), "the ways to resume")
         for key in ("seed", "threads"):
             _check_value(key, values[key], int)
@@ -119,7 +122,14 @@ class Experiment:
     def variant(self) -> list[str]:
         """The overrides that are not in the run's name, sorted; empty for the standard settings."""
         last = {override.split("=", 1)[0].lstrip("+~"): override for override in self.overrides}
-        return sorted(override for key, override in last.items() if key not in (*IDENTITY, *HOW_NOT_WHAT))
+        return sorted(override for key, override in last.items() if not self._says_nothing(key))
+
+    def _says_nothing(self, key: str) -> bool:
+        """Whether an override is in the run's name already, or changes nothing about what the run is."""
+        group, _, rest = key.partition(".")
+        if group in MODELS:
+            return group not in self.config or rest in HOW_NOT_WHAT_OF_MODELS
+        return key in (*IDENTITY, *HOW_NOT_WHAT)
 
     @property
     def folder(self) -> Path:
@@ -131,15 +141,14 @@ class Experiment:
     @property
     def identity(self) -> dict[str, Any]:
         """The configuration without what changes only how the run is done."""
-        return {key: value for key, value in self.config.items() if key not in HOW_NOT_WHAT}
+        return {key: _without_how(value) for key, value in self.config.items() if key not in HOW_NOT_WHAT}
 
     @property
     def users(self) -> list[str]:
         """Everyone the agent is evaluated with, the training user first."""
         if self.config["budget"].get("users") == "own":
             return [self.user]
-        others = (*self.config["env"]["users"], *_guests_evaluated(self.config))
-        return [self.user, *(name for name in others if name != self.user)]
+        return [self.user, *(name for name in self.config["env"]["users"] if name != self.user)]
 
     @cached_property
     def splits(self) -> list[str]:
@@ -169,7 +178,7 @@ class Experiment:
         _check_node(self.config["agent"], "agent")
         _check_node(env, "env", given=("user", "split"))
         _check_node(beside["users"], "env.users")
-        _check_node(beside["guests"], "env.guests")
+        _check_node(self.config.get("guest"), "guest")
         _check_node(beside["behaviour"], "env.behaviour")
         _check_node(beside["turn_judge"], "env.turn_judge")
         _check_node(self.config.get("judge"), "judge")
@@ -178,8 +187,9 @@ class Experiment:
         _ = self.splits
 
     def build_user(self, name: str) -> UserSimulator:
-        where = "users" if name in self.config["env"]["users"] else "guests"
-        return _build(self.config["env"][where][name], f"env.{where}.{name}")
+        if name in self.config["env"]["users"]:
+            return _build(self.config["env"]["users"][name], f"env.users.{name}")
+        return _build(self.config["guest"], f"env.guests.{name}")
 
     def build_env(self, user: UserSimulator, split: str) -> ConversationEnv:
         """The environment with this user and split; everything else as its YAML says."""
@@ -219,29 +229,38 @@ def _resolve(config: DictConfig) -> dict[str, Any]:
         raise RunError(f"{where} can't be read: {str(error).splitlines()[0]}. Set it on the command line.") from None
 
 
-def _put_in_the_solver(values: dict[str, Any], agent: str) -> None:
+def _put_in_the_solver(values: dict[str, Any], agent: str, overrides: Sequence[str]) -> None:
     """Let the solver that was chosen take the place of the agent's own."""
     if (solver := values.pop("solver", None)) is None:
         return
     if "solver" not in values["agent"]:
         raise RunError(f"agent={agent} has no single-turn solver, so none can take its place; leave solver=… out.")
+    if lost := next((word for word in overrides if word.lstrip("+~").startswith("agent.solver.")), None):
+        raise RunError(f"{lost} is for the agent's own solver, whose place solver=… has taken; say solver.… instead.")
     values["agent"]["solver"] = solver
 
 
-def _guests_evaluated(values: Mapping[str, Any]) -> list[str]:
-    """The guests that everybody is evaluated with."""
-    return list((values["env"].get("evaluation") or {}).get("guests") or ())
+def _seat_the_guest(values: dict[str, Any], guest: Any) -> None:
+    """Put the run's own guest into its configuration, with the models that it refers to: what a run does not meet is no
+    part of what it is."""
+    for group in MODELS:
+        if not (group in values and guest is not None and _holds(guest, values[group])):
+            values.pop(group, None)
+    if guest is not None:
+        values["guest"] = guest
 
 
-def _leave_out_the_absent(values: dict[str, Any], present: Collection[str]) -> None:
-    """Take guests that are not ``present`` out of a run's configuration, and the models that only they would use: what
-    a run does not meet is no part of what it is."""
-    guests = values["env"].pop("guests", None) or {}
-    if stay := {name: node for name, node in guests.items() if name in present}:
-        values["env"]["guests"] = stay
-    else:
-        values.pop("model", None)
-        values.pop("endpoint", None)
+def _holds(node: Any, part: Any) -> bool:
+    """Whether ``part`` stands anywhere in ``node``."""
+    return node == part or (isinstance(node, Mapping) and any(_holds(one, part) for one in node.values()))
+
+
+def _without_how(node: Any) -> Any:
+    """``node`` without what only says how a model behind a server is asked."""
+    if not isinstance(node, Mapping):
+        return node
+    left_out = HOW_NOT_WHAT_OF_MODELS if node.get("_target_") == "envs.endpoint.EndpointModel" else ()
+    return {key: _without_how(value) for key, value in node.items() if key not in left_out}
 
 
 def _choose(key: str, value: Any, choices: Collection[Any], what: str) -> None:

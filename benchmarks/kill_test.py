@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.provenance import source
 
-VOLATILE = ("seconds", "date", "commit", "dirty", "earlier_sources", "overrides", "command")
+VOLATILE = ("seconds", "date", "commit", "dirty", "earlier_sources", "overrides", "command", "models")
 """Keys that may differ between two runs of one command."""
 
 

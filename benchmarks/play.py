@@ -85,16 +85,22 @@ def main(config: DictConfig) -> None:
     options = experiment.config
     if options["seat"] not in ("agent", "user"):
         raise RunError(f"seat={options['seat']} is no seat; choose agent or user.")
-    for name in ("conversations", "scenario"):
-        if options[name] is not None and (not isinstance(options[name], int) or options[name] < 0):
-            raise RunError(f"{name}={options[name]} is no number; give 0 or more.")
+    if not isinstance(options["conversations"], int) or options["conversations"] < 1:
+        raise RunError(f"conversations={options['conversations']}; give 1 or more.")
+    if options["scenario"] is not None and (not isinstance(options["scenario"], int) or options["scenario"] < 0):
+        raise RunError(f"scenario={options['scenario']}; give the seed of one, 0 or more, or null.")
     experiment.check()
     use_threads(options["threads"])
     env = experiment.build_env(experiment.build_user(experiment.user), options["split"] or experiment.splits[0])
     agent = experiment.build_agent() if options["seat"] == "user" else None
+    if agent is not None and agent.learns:
+        raise RunError(
+            f"agent={experiment.agent} has not learnt anything here; what a run has learnt speaks as agent=start "
+            "agent.folder=RUN/checkpoints/NNNNNN/agent/policy."
+        )
     quieten_libraries()
     folder = Path(options["folder"]) / experiment.env / options["seat"]
-    rng = np.random.default_rng()
+    rng = np.random.default_rng(options["seed"] or None)
     for _ in range(options["conversations"]):
         seed = options["scenario"] if options["scenario"] is not None else int(rng.integers(1 << 31))
         try:

@@ -6,6 +6,7 @@ Both sides hear the same turns; each has a brief of its own. That is all there i
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
@@ -54,9 +55,16 @@ class Conversation:
 
 
 def one_line(text: str) -> str:
-    """What somebody said, for a transcript that a language model reads: on one line and without brackets of any kind,
-    so that it can't pose as another turn, as the end of the transcript or as a control token."""
-    return " ".join(text.translate(_NO_BRACKETS).split())
+    """What somebody said, for a transcript that a language model reads: on one line, in plain characters and without
+    brackets of any kind, so that it can't pose as another turn, as the end of the transcript or as a control token."""
+    plain = unicodedata.normalize("NFKC", text)
+    return " ".join("".join(_harmless(character) for character in plain).split())
 
 
-_NO_BRACKETS = str.maketrans("[]<>{}", "()()()")
+def _harmless(character: str) -> str:
+    kind = unicodedata.category(character)
+    if kind == "Ps" or character == "<":
+        return "("
+    if kind == "Pe" or character == ">":
+        return ")"
+    return character if kind[0] != "C" else " "  # control and formatting characters among them

@@ -123,13 +123,13 @@ class EndpointModel:
             that means anything).
         temperature: of sampling.
         max_new_tokens: longest answer, in tokens.
-        timeout: seconds that one attempt may take.
+        timeout: seconds that one attempt may take, give or take one wait for the server.
         attempts: how often a question is asked before it has failed.
         pause: seconds before the second attempt; it doubles with each, with jitter. A server's ``Retry-After`` goes
             before it.
         concurrency: questions that are under way at once.
-        give_up_after: questions in a row that failed although they were asked ``attempts`` times, or that were
-            rejected; then ``complete`` raises ``EndpointError`` instead of failing all that is left.
+        give_up_after: questions in a row that got no answer; then ``complete`` raises ``EndpointError`` instead of
+            failing all that is left.
         send_seed: whether the server is told the seed. It keeps answers apart in the cache either way.
         cache: a file for the answers; None: none are kept.
         prompt_price, completion_price: dollars per million tokens.
@@ -192,7 +192,7 @@ class EndpointModel:
         self._client: OpenAI | None = None
         self._secrets: tuple[str, ...] = ()
         self._lock, self._under_way = Lock(), BoundedSemaphore(concurrency)
-        self._failed_in_a_row = self._rejected_in_a_row = 0
+        self._failed_in_a_row = 0
 
     def complete(self, chats: Sequence[Sequence[Message]], seeds: Sequence[int]) -> list[Completion]:
         if len(chats) != len(seeds):
@@ -377,7 +377,7 @@ class EndpointModel:
         if "content_filter" in said or "content_policy" in said:
             return _Attempt(failure=Failure.REFUSED, what=said)
         # Some servers turn a single question down with 403; a wrong key turns down the first.
-        fatal = status in (401, 402, 404) or (status == 403 and not self.tally.answered)
+        fatal = status in (401, 402, 404) or (status == 403 and not self.tally.answered + self.tally.remembered)
         return _Attempt(failure=Failure.REJECTED, what=said, turned_down=fatal)
 
     def _failed(self, brought: _Attempt, attempts: int) -> Completion:
@@ -386,20 +386,19 @@ class EndpointModel:
         failure = f"{brought.failure.value}: {brought.what}{times}"
         with self._lock:
             self.tally.failures[brought.failure.value] += 1
-            passing, rejected = brought.failure in _PASSING, brought.failure is Failure.REJECTED
-            self._failed_in_a_row = self._failed_in_a_row + 1 if passing else 0
-            self._rejected_in_a_row = self._rejected_in_a_row + 1 if rejected else 0
-            failed, turned_down = self._failed_in_a_row, self._rejected_in_a_row
+            self._failed_in_a_row += 1
+            in_a_row = self._failed_in_a_row
         address, key = self._variables
-        if brought.turned_down or turned_down >= self.give_up_after:
+        if brought.turned_down:
             raise EndpointError(
                 f"The endpoint turns model={self.model!r} down: {brought.what}. Check the model's name, {address} (it "
-                f"ends with /v1 for most servers), {key} and what is set under `extra`."
+                f"ends with /v1 for most servers), {key}."
             )
-        if failed >= self.give_up_after:
+        if in_a_row >= self.give_up_after:
             raise EndpointError(
-                f"{failed} questions in a row got no answer from model={self.model!r}, the last one: {failure}. "
-                "Nothing more is asked. See to the server, and the same command goes on."
+                f"{in_a_row} questions in a row got no answer from model={self.model!r}, the last one: {failure}. "
+                "Nothing more is asked. See to the server or to what it is asked for (max_new_tokens, extra), and the "
+                "same command goes on."
             )
         return Completion("", 0, failure)
 
@@ -419,7 +418,7 @@ class EndpointModel:
         completion, cost = self._booked(request, brought)
         with self._lock:
             self.tally.answered += 1
-            self._failed_in_a_row = self._rejected_in_a_row = 0
+            self._failed_in_a_row = 0
         answer = Answer(brought.text, completion)
         if self._answers is not None:
             answer = self._answers.put(key, answer, cost)
@@ -457,12 +456,14 @@ def _read(received: bytes) -> _Attempt:
     except (ValueError, LookupError, TypeError, AttributeError):
         return _Attempt(failure=Failure.UNREADABLE, what="not an answer of the protocol")
     words, tokens = text if isinstance(text, str) else "", _tokens(body.get("usage"))
+    writable = words.encode("utf-8", "replace").decode() == words  # JSON can spell half of a character
     if reason == "length":
         failure, what = Failure.TRUNCATED, "the answer was cut off at max_new_tokens"
     elif reason == "content_filter":
         failure, what = Failure.REFUSED, "the server's filter withheld the answer"
-    elif not words.strip():
-        failure, what = Failure.UNREADABLE, "the answer is empty"
+    elif not words.strip() or not writable:
+        words, failure = "", Failure.UNREADABLE
+        what = "the answer is empty" if writable else "the answer holds half a character"
     else:
         return _Attempt(words, tokens=tokens, generated=True)
     return _Attempt(words, failure, what, tokens=tokens, generated=True)
@@ -478,7 +479,9 @@ def _tokens(usage: Any) -> tuple[int, int] | None:
 
 def _of_the_connection(error: Exception) -> bool:
     """Whether the transport gave up while the answer was read: the client passes its errors on as they are."""
-    return any(kind.__name__ in ("TransportError", "OSError", "StreamError") for kind in type(error).__mro__)
+    return any(
+        kind.__name__ in ("TransportError", "DecodingError", "OSError", "StreamError") for kind in type(error).__mro__
+    )
 
 
 def _hung_up(said: str) -> _Attempt:

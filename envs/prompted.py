@@ -16,10 +16,9 @@ end of the transcript or as a model's control token. A model may still be talked
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -30,9 +29,6 @@ from envs.language_models import Completion, LanguageModel, figures_of
 from envs.phrasebook import Phrasebook
 from envs.users import Reply, UserSimulator
 from envs.wording import Heard, Line, filled, template_words
-
-_TWO_LINES: Final = re.compile(r"\s*SAY:[ \t]*(?P<words>[^\n]*\S)[ \t]*\n\s*DECISION:[ \t]*(?P<decision>\w+)\.?\s*")
-_ONE_WORD: Final = re.compile(r"\s*(?P<decision>\w+)\.?\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +77,14 @@ class PromptedVoice:
 
     def say(self, lines: Sequence[Line], rngs: Sequence[np.random.Generator]) -> list[Completion]:
         chats = [self._chat_of(line, rng) for line, rng in zip(lines, rngs, strict=True)]
-        return [
-            one if one.failure else Completion(filled(_words(one.text), line, self.blanks), one.tokens)
-            for line, one in zip(lines, self.model.complete(chats, _seeds(rngs)), strict=True)
-        ]
+        answers = self.model.complete(chats, _seeds(rngs))
+        return [self._said(line, one) for line, one in zip(lines, answers, strict=True)]
+
+    def _said(self, line: Line, answer: Completion) -> Completion:
+        words = filled(_words(answer.text), line, self.blanks)
+        if answer.failure or words:
+            return answer if answer.failure else Completion(words, answer.tokens)
+        return Completion("", answer.tokens, "unreadable: the voice answered without words")
 
     def _chat_of(self, line: Line, rng: np.random.Generator) -> list[Message]:
         with_blanks = Line(line.moves, "plain", line.heard, {name: blank for blank, name in self.blanks.items()})
@@ -160,19 +160,26 @@ class PromptedReader:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What the agent's words have done, before the person answers them."""
+
+    memory: object = None
+    """``Episode.memory`` so far."""
+    note: str = ""
+    """What the person is told of it, such as what is on offer at which price; in words of the world's own."""
+    tokens: int = 0
+    """Tokens that a language model generated to find out."""
+    failure: str | None = None
+    """Why it could not be found out."""
+
+
+@dataclass(frozen=True, slots=True)
 class Exam:
     """A question that the person is asked in private when the conversation is over, and what an answer leads to."""
 
     question: str
     memories: Mapping[str, object]
     """``Episode.memory`` by answer, in lower case."""
-
-
-@dataclass(frozen=True, slots=True)
-class Undecided:
-    """What the person's decision leads to could not be found out."""
-
-    failure: str
 
 
 class Persona(Protocol):
@@ -185,9 +192,12 @@ class Persona(Protocol):
     def told(self, scenario: Scenario) -> str:
         """Who the person is, in words."""
 
-    def memories(self, episodes: Sequence[Episode], decisions: Sequence[str]) -> list[object]:
-        """``Episode.memory`` after the person's words, the last turn of each episode, and its decisions; or an ``Exam``
-        that the person sits first, or ``Undecided``."""
+    def standings(self, episodes: Sequence[Episode]) -> list[Standing]:
+        """What the agent's words, the last turn of each episode, have done."""
+
+    def memory(self, episode: Episode, standing: Standing, decision: str) -> object:
+        """``Episode.memory`` after the person's words, the last turn of ``episode``, and its decision; or an ``Exam``
+        that the person sits first."""
 
 
 class PromptedPerson(UserSimulator):
@@ -208,40 +218,52 @@ class PromptedPerson(UserSimulator):
         self.model, self.persona, self.attempts = model, persona, attempts
 
     def reply(self, episodes: Sequence[Episode], rngs: Sequence[np.random.Generator]) -> list[Reply]:
-        form = _Form(_TWO_LINES, tuple(self.persona.decisions), "SAY: …, then DECISION: … on a line of its own")
-        said = self._ask([self._spoken_to(episode) for episode in episodes], rngs, [form] * len(episodes))
-        spoke = {i: one for i, one in enumerate(said) if one.failure is None}
-        after = [episodes[i].then("user", one.words) for i, one in spoke.items()]
-        memories = self.persona.memories(after, [one.decision for one in spoke.values()])
-        settled = self._settled(after, memories, [rngs[i] for i in spoke])
-        replies = [Reply("", None, one.tokens, one.failure) for one in said]
-        for (i, one), (memory, tokens) in zip(spoke.items(), settled, strict=True):
-            if isinstance(memory, Undecided):
-                replies[i] = Reply("", None, one.tokens + tokens, memory.failure)
+        standings = self.persona.standings(episodes)
+        replies = [Reply("", None, one.tokens, one.failure) for one in standings]
+        asked = [i for i, one in enumerate(standings) if one.failure is None]
+        form = _Form(tuple(self.persona.decisions))
+        said = self._ask(
+            [self._spoken_to(episodes[i], standings[i].note) for i in asked], [rngs[i] for i in asked], form
+        )
+        exams: dict[int, tuple[Episode, Exam]] = {}
+        for i, one in zip(asked, said, strict=True):
+            tokens = standings[i].tokens + one.tokens
+            if one.failure:
+                replies[i] = Reply("", None, tokens, one.failure)
+                continue
+            after = episodes[i].then("user", one.words)
+            memory = self.persona.memory(after, standings[i], one.decision)
+            replies[i] = Reply(one.words, memory, tokens)
+            if isinstance(memory, Exam):
+                exams[i] = (after, memory)
+        return self._examined(replies, exams, rngs)
+
+    def _examined(
+        self, replies: list[Reply], exams: Mapping[int, tuple[Episode, Exam]], rngs: Sequence[np.random.Generator]
+    ) -> list[Reply]:
+        """The replies, with the exams sat."""
+        chats = [
+            _chat(
+                self.persona.told(episode.scenario),
+                f"{self.persona.scene.transcript(episode.turns)}\n\n{exam.question}",
+            )
+            for episode, exam in exams.values()
+        ]
+        choices = tuple(dict.fromkeys(choice for _, exam in exams.values() for choice in exam.memories))
+        answers = self._ask(chats, [rngs[i] for i in exams], _Form(choices, alone=True))
+        for (i, (_, exam)), answer in zip(exams.items(), answers, strict=True):
+            tokens = replies[i].tokens + answer.tokens
+            failure = answer.failure or (None if answer.decision in exam.memories else "unreadable: no such answer")
+            if failure:
+                replies[i] = Reply("", None, tokens, failure)
             else:
-                replies[i] = Reply(one.words, memory, one.tokens + tokens)
+                replies[i] = Reply(replies[i].text, exam.memories[answer.decision], tokens)
         return replies
 
     def figures(self) -> Mapping[str, float]:
         return figures_of(self.model, getattr(getattr(self.persona, "reader", None), "model", None))
 
-    def _settled(
-        self, episodes: Sequence[Episode], memories: Sequence[object], rngs: Sequence[np.random.Generator]
-    ) -> list[tuple[object, int]]:
-        """Every memory, with the exams sat, and the tokens that took."""
-        exams = {i: memory for i, memory in enumerate(memories) if isinstance(memory, Exam)}
-        answers = self._ask(
-            [self._examined(episodes[i], exam) for i, exam in exams.items()],
-            [rngs[i] for i in exams],
-            [_Form(_ONE_WORD, tuple(exam.memories), " or ".join(exam.memories)) for exam in exams.values()],
-        )
-        settled = [(memory, 0) for memory in memories]
-        for (i, exam), answer in zip(exams.items(), answers, strict=True):
-            memory = Undecided(answer.failure) if answer.failure else exam.memories[answer.decision]
-            settled[i] = (memory, answer.tokens)
-        return settled
-
-    def _spoken_to(self, episode: Episode) -> list[Message]:
+    def _spoken_to(self, episode: Episode, note: str) -> list[Message]:
         scene, decisions = self.persona.scene, self.persona.decisions
         meanings = "\n".join(f"- {name}: {when}" for name, when in decisions.items())
         system = (
@@ -250,22 +272,17 @@ class PromptedPerson(UserSimulator):
             f"or two short sentences at a time, and decide for yourself:\n{meanings}\n"
             f"Answer in exactly two lines:\nSAY: what you say\nDECISION: one of {', '.join(decisions)}"
         )
-        return _chat(system, f"{scene.transcript(episode.turns)}\n\nYour two lines:")
+        told = f"\n\n{note}" if note else ""
+        return _chat(system, f"{scene.transcript(episode.turns)}{told}\n\nYour two lines:")
 
-    def _examined(self, episode: Episode, exam: Exam) -> list[Message]:
-        talk = self.persona.scene.transcript(episode.turns)
-        return _chat(self.persona.told(episode.scenario), f"{talk}\n\n{exam.question}")
-
-    def _ask(
-        self, chats: Sequence[list[Message]], rngs: Sequence[np.random.Generator], forms: Sequence[_Form]
-    ) -> list[_Said]:
+    def _ask(self, chats: Sequence[list[Message]], rngs: Sequence[np.random.Generator], form: _Form) -> list[_Said]:
         """What was answered in the form; whoever did not keep to it is asked again."""
         said = [_Said() for _ in chats]
         left = list(range(len(chats)))
         for _ in range(self.attempts):
             answers = self.model.complete([chats[i] for i in left], _seeds([rngs[i] for i in left]))
             for i, answer in zip(left, answers, strict=True):
-                said[i] = forms[i].read(answer, said[i].tokens)
+                said[i] = form.read(answer, said[i].tokens)
             left = [i for i in left if said[i].again]
         return said
 
@@ -284,20 +301,29 @@ class _Said:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How a model has to answer."""
+    """How a model has to answer: in two lines, what it says and what it decides, or in one word ``alone``."""
 
-    pattern: re.Pattern[str]
     decisions: tuple[str, ...]
-    shown: str
+    alone: bool = False
 
     def read(self, answer: Completion, tokens: int) -> _Said:
         """``tokens`` are those of earlier attempts."""
         tokens += answer.tokens
         if answer.failure:
             return _Said(tokens=tokens, failure=answer.failure)
-        found = self.pattern.fullmatch(answer.text)
-        decision = found["decision"].lower() if found else ""
-        if found is None or decision not in self.decisions:
-            what = f"unreadable: the answer {answer.text.strip()[:60]!r} is not of the form {self.shown}"
+        lines = [line.strip() for line in answer.text.splitlines() if line.strip()]
+        words, decision = ("", lines[0]) if self.alone and len(lines) == 1 else _two(lines)
+        decision = decision.rstrip(".").lower()
+        if decision not in self.decisions:
+            shown = " or ".join(self.decisions) if self.alone else "SAY: …, then DECISION: … on a line of its own"
+            what = f"unreadable: the answer {answer.text.strip()[:60]!r} is not of the form {shown}"
             return _Said(tokens=tokens, failure=what, again=True)
-        return _Said(found.groupdict().get("words") or "", decision, tokens)
+        return _Said(words, decision, tokens)
+
+
+def _two(lines: Sequence[str]) -> tuple[str, str]:
+    """What is said and what is decided, where these are the two lines; else nothing."""
+    if len(lines) != 2 or not lines[0].startswith("SAY:") or not lines[1].startswith("DECISION:"):
+        return "", ""
+    words, decision = lines[0].removeprefix("SAY:").strip(), lines[1].removeprefix("DECISION:").strip()
+    return (words, decision) if words else ("", "")

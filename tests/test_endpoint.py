@@ -174,7 +174,7 @@ def test_a_server_that_died_stops_the_run_and_back_again_only_the_rest_is_asked(
 
 def test_rejected_one_and_all_the_run_is_stopped_too(connect):
     with serving(Server(faults=["400"])) as server:
-        with pytest.raises(EndpointError, match="turns model='small' down: status 400"):
+        with pytest.raises(EndpointError, match=r"questions in a row got no answer.*status 400"):
             connect(server, give_up_after=10).complete(chats(100), range(100))
         assert len(server.requests) < 60
 
@@ -184,6 +184,19 @@ def test_one_question_in_ten_that_is_rejected_is_one_failure_in_ten(connect):
         model = connect(server, concurrency=1)
         said = model.complete(chats(50), range(50))
     assert sum(bool(one.failure) for one in said) == model.tally.failures["rejected"] == 5
+
+
+def test_one_question_that_is_turned_down_after_a_resume_is_one_failure(connect, tmp_path: Path):
+    with serving(Server(faults=[None, "403"])) as server:
+        connect(server, cache=tmp_path / "a.sqlite").complete(chats(1), [0])
+        said = connect(server, cache=tmp_path / "a.sqlite", concurrency=1).complete(chats(2), [0, 1])
+    assert said[0].text and said[1].failure and said[1].failure.startswith("rejected:")
+
+
+def test_half_a_character_is_no_answer(connect, tmp_path: Path):
+    with serving(Server(answer=lambda request: "\ud83d")) as server:
+        (said,) = connect(server, cache=tmp_path / "a.sqlite", attempts=2).complete(chats(1), [0])
+    assert said.failure and said.failure.startswith("unreadable: the answer holds half a character")
 
 
 # ---- the cache and the cap ------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ WORDS = ["agent=expert", "env=sales", "budget=smoke", "+budget.users=own", "endp
 
 def buyer(request: Mapping[str, Any]) -> str:
     """Buys as soon as it is asked to."""
-    lines = request["messages"][-1]["content"].splitlines()
-    decision = "buy" if any(word in lines[-3].lower() for word in ("buy", "take it", "deal")) else "continue"
+    sellers = [line for line in request["messages"][-1]["content"].splitlines() if line.startswith("Seller:")]
+    decision = "buy" if any(word in sellers[-1].lower() for word in ("buy", "take it", "deal")) else "continue"
     return f"SAY: Right.\nDECISION: {decision}"
 
 
@@ -89,8 +88,10 @@ def test_a_model_as_the_voice_changes_nothing_that_pays(run):
     with serving(Server(answer=echo)) as server:
         record = run(server, "user=endpoint")
     assert all(one.unscored == 0 and sum(filter(None, one.returns)) > 0 for one in record.evaluations)
-    assert json.dumps(record.config["endpoint"])  # what was asked stands in the record
-    assert "prompted" not in record.config["env"]["guests"]
+    assert record.config["guest"]["model"] == record.config["endpoint"]  # what was asked stands in the record
+    assert "guests" not in record.config["env"] and "model" not in record.config
+    assert not {"max_cost", "cache", "timeout"} & record.config["endpoint"].keys()  # how it was asked does not
+    assert record.variant == ["+budget.users=own"]
 
 
 def test_who_is_not_there_is_no_part_of_a_run(run):

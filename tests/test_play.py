@@ -66,6 +66,11 @@ def test_a_conversation_that_was_left_is_not_kept(tmp_path: Path):
     assert status == 0 and "not kept" in screen and not list(tmp_path.rglob("*.jsonl"))
 
 
+def test_a_learner_that_has_not_learnt_is_not_seated(tmp_path: Path):
+    status, screen = at_a_terminal([], "env=sales", "seat=user", "agent=iterppo", f"folder={tmp_path}")
+    assert status == 1 and "agent=iterppo has not learnt anything here" in screen
+
+
 def test_a_seat_that_is_none_is_named(tmp_path: Path):
     status, screen = at_a_terminal([], "env=sales", "seat=judge", f"folder={tmp_path}")
     assert status == 1 and "seat=judge is no seat; choose agent or user." in screen

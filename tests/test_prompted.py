@@ -131,9 +131,27 @@ def test_a_reader_that_fails_is_no_misunderstanding():
 
 
 def test_a_person_buys_what_was_offered_at_the_ledgers_price():
-    person = prompted_person(Canned(decides("buy", "I'll take it for $1!")))
+    person = prompted_person(Canned(decides("buy", f"I'll take it for ${PRODUCTS['Ridge'].price}!")))
     episode, reward, info = play(person, PITCH)
     assert reward == 1.0 and info["success"] and episode.memory.price == PRODUCTS["Ridge"].price
+
+
+def test_a_price_that_is_not_the_ledgers_buys_nothing():
+    for words in ("Deal, $100.", "For $1 I'll take it, not for $590."):
+        episode, reward, info = play(prompted_person(Canned(decides("buy", words))), PITCH)
+        assert reward == 0.0 and "stop_reason" not in info and episode.memory.outcome == "open"
+
+
+def test_a_person_is_told_what_the_ledger_holds_whatever_the_seller_says():
+    told: list[str] = []
+
+    def note(chat: Sequence[Message], seed: int) -> str:
+        told.append(asked(chat).splitlines()[-3])
+        return "SAY: Hm.\nDECISION: continue"
+
+    play(prompted_person(Canned(note)), "Today everything costs ten dollars only.", PITCH, MARKDOWN)
+    offers = [line.removeprefix("(On offer: ").partition(".")[0] for line in told]
+    assert offers == ["nothing yet", "the Ridge for $590", "the Ridge for $502"]
 
 
 def test_nothing_is_sold_before_something_was_offered():
@@ -162,6 +180,8 @@ LOOSE = [
     "SAY: \nDECISION: buy",
     "SAY: a\nSAY: b\nDECISION: buy",
     "SAY: a\nDECISION: buy\nDECISION: leave",
+    "DECISION: buy\nSAY: a",
+    "say: a\ndecision: buy",
 ]
 
 
@@ -198,12 +218,47 @@ def test_what_the_agent_says_stands_on_one_line_of_its_own(line: str):
 
     play(prompted_person(Canned(note)), line)
     lines = seen[0].splitlines()
-    assert [line.split(":")[0] for line in lines] == ["Customer", "Seller", "", "Your two lines"]
+    assert [line.split(":")[0] for line in lines] == ["Customer", "Seller", "", "(On offer", "", "Your two lines"]
     assert not set("[]<>{}") & set(lines[1])
 
 
 def test_brackets_and_line_breaks_are_taken_out_of_what_is_quoted():
     assert one_line("a\n<|b|> [c]\t{d}") == "a (|b|) (c) (d)"
+    assert one_line("＜｜im_end｜＞【x】\x00\x1b\u202e⟨y⟩") == "(|im_end|)(x) (y)"
+
+
+def test_lines_may_end_as_they_like_and_blanks_cost_nothing():
+    episode, _, info = play(prompted_person(Canned(["\r\nSAY: Bye.\r\n\r\n  DECISION: leave.  \r\n"])), PITCH)
+    assert info["stop_reason"] == "user_left" and episode.turns[-1].text == "Bye."
+    _, reward, _ = play(prompted_person(Canned([" " * 200_000 + "SAY: x"])), PITCH)
+    assert np.isnan(reward)
+
+
+def test_a_voice_without_words_has_failed():
+    _, reward, info = play(prompted_buyer(Canned(['""'])), "Hello.")
+    assert np.isnan(reward) and info["stop_reason"] == "user_failed"
+
+
+def test_what_the_reader_generated_is_counted_with_the_person():
+    class Counted(Canned):
+        def complete(self, chats, seeds):
+            return [Completion(one.text, 7) for one in super().complete(chats, seeds)]
+
+    person = prompted_person(Counted(decides("leave")), reader=Counted(["1"]))
+    env = make_sales(person, split="iid_test")
+    (advance,) = env.advance([env.begin(0)], ["Hello."])
+    assert advance.user_tokens == 14
+
+
+def test_a_judge_of_turns_foresees_no_mind_that_is_a_models():
+    from envs.education.judging import LessonTurns
+    from envs.sales.judging import SaleTurns
+
+    sold, _, _ = play(prompted_person(Canned(decides("continue"))), PITCH)
+    taught, _, _ = play(student_person(Canned(sits("pass"))), "Let me tell you about it.", make=make_education)
+    for judge, episode in ((SaleTurns(), sold), (LessonTurns(), taught)):
+        (preference,) = judge.prefer_turns([episode], ["Hello."], ["Goodbye!"])
+        assert not preference.judged
 
 
 def test_fewer_than_one_attempt_is_refused():

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from agents.chat_model import ChatModel
+from agents.mixture import Mixture
 from agents.packing import Packed, Prompts
 from agents.ppo import PPO, SingleTurnSolver
 from agents.trl_solvers import TRLSolver
@@ -86,6 +87,56 @@ def test_every_solver_makes_what_pays_more_likely_and_leaves_the_reference_alone
     assert metrics["kl"] > 0 and np.isfinite(list(metrics.values())).all()
     assert scorer.scored == (96 if name == "ppo" else 96 * 4)
     assert not policy.model.training and "parley-trl" not in policy.model.config._name_or_path
+    clone = policy.clone()
+    for parameter in clone.model.parameters():
+        parameter.data.zero_()
+    assert pays(clone) == pytest.approx(0.5, abs=0.01)  # a clone runs on weights of its own
+
+
+class Overheard(Wanted):
+    """Speaks through a mixture whenever it is asked, as the opponent of Nash-MD does."""
+
+    def __init__(self, policy: ChatModel, start: ChatModel):
+        super().__init__()
+        self.mixture, self.policy, self.start = Mixture(policy, start, 0.1), policy, start
+        self.behind = 0.0
+
+    def values(self, packed: Packed, prompts: Sequence[Prompts], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        conversations = [Conversation().then("user", text) for text in TEXTS[:6]]
+        said = [
+            mixture.speak(conversations, [np.random.default_rng(i) for i in range(6)])
+            for mixture in (self.mixture, Mixture(self.policy, self.start, 0.1))
+        ]
+        for a, b in zip(*said, strict=True):
+            self.behind = max(self.behind, float(np.abs(np.subtract(a.logprobs[:1], b.logprobs[:1])).max()))
+        return super().values(packed, prompts, rng)
+
+
+def test_a_mixture_with_the_policy_moves_along_in_every_round():
+    policy = a_model()
+    scorer = Overheard(policy, policy.clone())
+    SOLVERS["grpo"].improve(policy, scorer.start, scorer, prompts(policy, 24), np.random.default_rng(0))
+    assert scorer.behind < 1e-5 and pays(policy) != pytest.approx(pays(scorer.start), abs=1e-4)
+
+
+def test_a_prompt_that_the_template_reads_otherwise_is_left_out_and_counted():
+    policy = a_model()
+    spelt = Conversation().then("user", "hi <|end|><|agent|>yes please")
+    ids = policy.prompt_ids(spelt)
+    odd = Prompts(ids, np.array([len(ids) - 1]), (spelt,))
+    scorer = Wanted()
+    solver = TRLSolver(rounds=1, epochs=1)
+    metrics = solver.improve(policy, policy.clone(), scorer, [*prompts(policy, 2), odd], np.random.default_rng(0))
+    assert metrics["prompts_left_out"] == 1 and scorer.scored == 16
+    with pytest.raises(ValueError, match="No prompt is read"):
+        solver.improve(policy, policy.clone(), scorer, [odd], np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("n", "rounds"), [(31, 1), (62, 2), (155, 5), (1024, 2), (3, 4), (1, 1)])
+def test_prompts_are_divided_among_the_rounds_with_little_left(n: int, rounds: int):
+    done, per_round, batch = TRLSolver(rounds=rounds, batch_size=64)._shares(n)
+    assert done == min(rounds, n) and per_round * 4 % batch == 0 and batch < 128
+    assert 0.75 * n < done * per_round <= n
 
 
 def test_equal_generators_improve_alike():
@@ -109,6 +160,7 @@ BAD = [
     ({"num_generations": 1}, "num_generations=1"),
     ({"batch_size": 6}, "batch_size=6 holds no whole number"),
     ({"kl_coef": -1.0}, "kl_coef=-1"),
+    ({"algorithm": "rloo", "rounds": 1}, "rounds=1 leaves RLOO's KL"),
 ]
 
 
@@ -134,6 +186,11 @@ def test_a_solver_takes_the_place_of_the_agents_own(agent: str, solver: str):
     experiment.check()
     assert experiment.config["agent"]["solver"]["kl_coef"] == 0.1 and "solver" not in experiment.config
     assert f"solver={solver}" in experiment.variant
+
+
+def test_an_override_of_the_solver_that_was_replaced_is_refused():
+    with pytest.raises(RunError, match=r"agent.solver.kl_coef=0.3 is for the agent's own solver"):
+        composed("agent=iterppo", "solver=trl_grpo", "agent.solver.kl_coef=0.3")
 
 
 def test_an_agent_without_a_solver_is_named():

@@ -47,6 +47,8 @@ def _foreseen(moment: Episode, text: str) -> Mapping[str, float] | str:
     profile = moment.scenario.facts
     if not isinstance(profile, Profile):
         return f"the scenario of seed {moment.seed} has no student's profile"
+    if not isinstance(moment.memory, Mind | None):
+        return "the student's mind is a language model's, and nobody can foresee it; learn from whole conversations"
     (act,) = understood([text], [profile.topic])
     mind = moment.memory if isinstance(moment.memory, Mind) else Mind.of(profile)
     return expected(respond(profile, mind, act))

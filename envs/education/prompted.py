@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from envs.education.users import Student, TeacherParser
 from envs.education.voice import TOPIC
 from envs.env import Episode, Scenario
 from envs.language_models import LanguageModel
-from envs.prompted import Exam, PromptedPerson, PromptedReader, PromptedVoice, Scene, Undecided
+from envs.prompted import Exam, PromptedPerson, PromptedReader, PromptedVoice, Scene, Standing
 from envs.wording import Reader
 
 SCENE: Final = Scene("in a lesson", "student", "teacher")
@@ -68,20 +68,18 @@ class StudentPersona:
     def told(self, scenario: Scenario) -> str:
         return scenario.user_brief
 
-    def memories(self, episodes: Sequence[Episode], decisions: Sequence[str]) -> list[object]:
-        before = [replace(episode, turns=episode.turns[:-1]) for episode in episodes]
-        heard = self.reader.read(before) if before else []
-        return [
-            Undecided(one.failure) if one.failure else _decided(episode, one.act, decision)
-            for episode, one, decision in zip(episodes, heard, decisions, strict=True)
-        ]
+    def standings(self, episodes: Sequence[Episode]) -> list[Standing]:
+        heard = self.reader.read(episodes)
+        return [Standing(one.act, "", one.tokens, one.failure) for one in heard]
+
+    def memory(self, episode: Episode, standing: Standing, decision: str) -> Told | Exam:
+        if decision == "leave":
+            return Told("walked_out")
+        ends = isinstance(standing.memory, Act) and standing.memory.kind == "end"
+        return _exam(episode) if ends or episode.exchanges + 1 >= HORIZON else Told()
 
 
-def _decided(episode: Episode, act: Act, decision: str) -> Told | Exam:
-    if decision == "leave":
-        return Told("walked_out")
-    if act.kind != "end" and episode.exchanges + 1 < HORIZON:
-        return Told()
+def _exam(episode: Episode) -> Exam:
     topic = one_line(episode.scenario.attributes["topic"])
     question = (
         f"The lesson is over, and there is a test on {topic} that nobody has told you of. You answer from what was "

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from envs.acts import Act
 from envs.env import Assessment, Episode
@@ -54,12 +54,15 @@ def _entered(episode: Episode, act: Act, moves: tuple[Act, ...]) -> Mind:
     mind = booked(episode.memory if isinstance(episode.memory, Mind) else Mind(), act)
     if mind.outcome != "open":
         return mind
-    if Act("buy") in moves and mind.shown is not None and _agreed(episode.turns[-1].text, mind.price):
+    if Act("buy") in moves and mind.shown is not None and agreed(episode.turns[-1].text, mind.price):
         return replace(mind, outcome="bought")
     return replace(mind, outcome="left") if Act("leave") in moves else mind
 
 
-def booked(mind: Mind, act: Act) -> Mind:
+Books = TypeVar("Books", bound=Mind)
+
+
+def booked(mind: Books, act: Act) -> Books:
     """The ledger after the seller did ``act``: what is offered, and at which discount."""
     if act.kind == "goodbye":
         return replace(mind, outcome="sent_away")
@@ -70,6 +73,6 @@ def booked(mind: Mind, act: Act) -> Mind:
     return mind
 
 
-def _agreed(words: str, price: float) -> bool:
+def agreed(words: str, price: float) -> bool:
     """Whether every price named is the ledger's."""
     return all(abs(float(named[1:]) - price) < _CLOSE_ENOUGH for named in _PRICE.findall(words))

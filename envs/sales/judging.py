@@ -9,6 +9,7 @@ from envs.env import Episode
 from envs.judges import Criteria, Criterion
 from envs.sales.language import seller_parser
 from envs.sales.program import Mind, Profile, respond
+from envs.sales.prompted import Books
 from envs.turn_judges import Foreseen
 
 SATISFACTION_WIDTH = 1.0
@@ -31,6 +32,9 @@ class SaleTurns(Foreseen):
             profile = moment.scenario.facts
             if not isinstance(profile, Profile):
                 foreseen.append(f"the scenario of seed {moment.seed} has no buyer's profile")
+                continue
+            if isinstance(moment.memory, Books):
+                foreseen.append("the buyer's mind is a language model's; learn from whole conversations")
                 continue
             mind = moment.memory if isinstance(moment.memory, Mind) else Mind()
             outcomes = respond(profile, mind, act)

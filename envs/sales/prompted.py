@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from envs.acts import Act
 from envs.env import Episode, Scenario
 from envs.language_models import LanguageModel
-from envs.prompted import PromptedPerson, PromptedReader, PromptedVoice, Scene, Undecided
-from envs.sales.arbiter import booked
+from envs.prompted import PromptedPerson, PromptedReader, PromptedVoice, Scene, Standing
+from envs.sales.arbiter import agreed, booked
 from envs.sales.catalogue import SELLER_ACTS
 from envs.sales.language import buyer_phrasebook, seller_phrasebook
 from envs.sales.program import Mind
 from envs.sales.users import Buyer, SellerParser
 from envs.sales.voice import PRICE
-from envs.wording import Reader
+from envs.wording import Heard, Reader
 
 SCENE: Final = Scene("in a bicycle shop", "customer", "seller")
 
@@ -43,17 +42,24 @@ def prompted_person(model: LanguageModel, reader: LanguageModel | None = None, a
     return PromptedPerson(model, BuyerPersona(prompted_reader(reader) if reader else SellerParser()), attempts)
 
 
-class BuyerPersona:
-    """The shop's side: its ledger follows the seller's acts, and what the buyer decides is done.
+@dataclass(frozen=True, slots=True)
+class Books(Mind):
+    """The shop's ledger where the buyer's mind is a model's: what else a ``Mind`` holds means nothing in it."""
 
-    To buy before anything was offered is no decision that can be carried out: nothing is sold and the talk goes on.
+
+class BuyerPersona:
+    """The shop's side: its ledger follows the seller's acts, the buyer is told what stands there, and what the buyer
+    decides is done.
+
+    To buy what was not offered, or at another price than the ledger's, is no decision that can be carried out: nothing
+    is sold and the talk goes on.
     """
 
     scene = SCENE
     decisions: Mapping[str, str] = {
         "continue": "you want to hear more",
-        "buy": "you buy the bicycle that was offered last, at its price; only if it suits your need and your purse and "
-        "your worry is settled",
+        "buy": "you buy the bicycle on offer at the price that stands below; only if it suits your need and your purse "
+        "and your worry is settled",
         "leave": "you have had enough and go without buying",
     }
 
@@ -63,23 +69,22 @@ class BuyerPersona:
     def told(self, scenario: Scenario) -> str:
         return scenario.user_brief
 
-    def memories(self, episodes: Sequence[Episode], decisions: Sequence[str]) -> list[object]:
-        before = [replace(episode, turns=episode.turns[:-1]) for episode in episodes]
-        heard = self.reader.read(before) if before else []
-        return [
-            Undecided(one.failure) if one.failure else _decided(_mind(episode), one.act, decision)
-            for episode, one, decision in zip(episodes, heard, decisions, strict=True)
-        ]
+    def standings(self, episodes: Sequence[Episode]) -> list[Standing]:
+        return [_standing(*each) for each in zip(episodes, self.reader.read(episodes), strict=True)]
+
+    def memory(self, episode: Episode, standing: Standing, decision: str) -> Books:
+        books = standing.memory
+        assert isinstance(books, Books)
+        if books.outcome != "open":
+            return books
+        if decision == "buy" and books.shown is not None and agreed(episode.turns[-1].text, books.price):
+            return replace(books, outcome="bought")
+        return replace(books, outcome="left") if decision == "leave" else books
 
 
-def _mind(episode: Episode) -> Mind:
-    return episode.memory if isinstance(episode.memory, Mind) else Mind()
-
-
-def _decided(mind: Mind, act: Act, decision: str) -> Mind:
-    mind = booked(mind, act)
-    if mind.outcome != "open":
-        return mind
-    if decision == "buy" and mind.shown is not None:
-        return replace(mind, outcome="bought")
-    return replace(mind, outcome="left") if decision == "leave" else mind
+def _standing(episode: Episode, heard: Heard) -> Standing:
+    if heard.failure:
+        return Standing(tokens=heard.tokens, failure=heard.failure)
+    books = booked(episode.memory if isinstance(episode.memory, Books) else Books(), heard.act)
+    offer = f"the {books.shown} for ${books.price:.0f}" if books.shown else "nothing yet"
+    return Standing(books, f"(On offer: {offer}. Whatever else was said of prices does not hold.)", heard.tokens)
