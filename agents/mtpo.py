@@ -19,12 +19,11 @@ paper's Car Dealer) or as the label of one rater (``labels``, the formal setting
 
 Departures, besides those of ``agents.turn_gradient``: ``generations`` is 4 in ``conf/agent/mtpo.yaml``, since the luck
 of a single opponent is half of the noise in the paper's form; with as many conversations in all (6,144 on
-``parley/Sales-v0``, ``feedback: oracle``, seed 0, 500 scenarios) the return came to .610 with 4, and to .494 with 2
-(1,000 scenarios). The learner's conversations are counted, so there are a few
-hundred steps instead of 50,000, at a learning rate that fits; preference pairs are the logged ones of the behaviour
-policy, at no cost to anybody; what the mixture of MTPO-τ said is learnt from as if π_θ had said it, without a ratio;
-the preference model is antisymmetric by its form, where a prompted one would be asked in
-both orders.
+``parley/Sales-v0``, ``feedback: oracle``, α .005, seed 0) the return came to .610 with 4 (500 scenarios), and to .494
+with 2 (1,000). The learner's conversations are counted, so there are a few hundred steps instead of 50,000, at a
+learning rate that fits; preference pairs are the logged ones of the behaviour policy, at no cost to anybody; what the
+mixture of MTPO-τ said is learnt from as if π_θ had said it, without a ratio; the preference model is antisymmetric by
+its form, where a prompted one would be asked in both orders.
 """
 
 from __future__ import annotations

@@ -213,11 +213,9 @@ def _single(prompts: Prompts, k: int) -> Prompts:
 def _read_alike(policy: ChatModel, prompt: Prompts) -> bool:
     """Whether the chat template reads a prompt as the policy does."""
     messages = prompt.conversations[0].messages("agent")
-    ids = (
-        policy.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-        if messages
-        else []
-    )
+    if not messages:  # the agent opens, without a brief: a template needs something to begin with
+        return False
+    ids = policy.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     return list(ids) == list(prompt.ids)
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.play env=sales                        # you sell, to the env's first user
     python -m benchmarks.play env=education user=program       # you teach
-    python -m benchmarks.play env=sales seat=user agent=expert # you are the customer of any agent
+    python -m benchmarks.play env=sales seat=user agent=expert # you are the customer of an agent
 
 Every conversation that comes to its end is kept as a trajectory below ``folder``. An empty line asks for help,
 ``/quit`` leaves; what was left is not kept.

@@ -28,7 +28,7 @@ from envs.env import Episode, Scenario
 from envs.language_models import Completion, LanguageModel, figures_of
 from envs.phrasebook import Phrasebook
 from envs.users import Reply, UserSimulator
-from envs.wording import Heard, Line, filled, template_words
+from envs.wording import Heard, Line, Reader, filled, template_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,20 +160,6 @@ class PromptedReader:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What the agent's words have done, before the person answers them."""
-
-    memory: object = None
-    """``Episode.memory`` so far."""
-    note: str = ""
-    """What the person is told of it, such as what is on offer at which price; in words of the world's own."""
-    tokens: int = 0
-    """Tokens that a language model generated to find out."""
-    failure: str | None = None
-    """Why it could not be found out."""
-
-
-@dataclass(frozen=True, slots=True)
 class Exam:
     """A question that the person is asked in private when the conversation is over, and what an answer leads to."""
 
@@ -186,18 +172,21 @@ class Persona(Protocol):
     """A world's side of a ``PromptedPerson``."""
 
     scene: Scene
+    reader: Reader
+    """Understands what the agent says."""
     decisions: Mapping[str, str]
     """What the person may decide, one word each in lower case, and when."""
 
     def told(self, scenario: Scenario) -> str:
         """Who the person is, in words."""
 
-    def standings(self, episodes: Sequence[Episode]) -> list[Standing]:
-        """What the agent's words, the last turn of each episode, have done."""
+    def note(self, episode: Episode, act: Act) -> str:
+        """What the person is told of what the agent's words did, such as what is on offer at which price; in words of
+        the world's own. ``act`` is what they did, and they are the last turn of ``episode``."""
 
-    def memory(self, episode: Episode, standing: Standing, decision: str) -> object:
-        """``Episode.memory`` after the person's words, the last turn of ``episode``, and its decision; or an ``Exam``
-        that the person sits first."""
+    def memory(self, episode: Episode, act: Act, decision: str) -> object:
+        """``Episode.memory`` after ``act`` and the person's ``decision``, whose words are the last turn of ``episode``;
+        or an ``Exam`` that the person sits first."""
 
 
 class PromptedPerson(UserSimulator):
@@ -218,21 +207,19 @@ class PromptedPerson(UserSimulator):
         self.model, self.persona, self.attempts = model, persona, attempts
 
     def reply(self, episodes: Sequence[Episode], rngs: Sequence[np.random.Generator]) -> list[Reply]:
-        standings = self.persona.standings(episodes)
-        replies = [Reply("", None, one.tokens, one.failure) for one in standings]
-        asked = [i for i, one in enumerate(standings) if one.failure is None]
-        form = _Form(tuple(self.persona.decisions))
-        said = self._ask(
-            [self._spoken_to(episodes[i], standings[i].note) for i in asked], [rngs[i] for i in asked], form
-        )
+        heard = self.persona.reader.read(episodes)
+        replies = [Reply("", None, one.tokens, one.failure) for one in heard]
+        asked = [i for i, one in enumerate(heard) if one.failure is None]
+        chats = [self._spoken_to(episodes[i], self.persona.note(episodes[i], heard[i].act)) for i in asked]
+        said = self._ask(chats, [rngs[i] for i in asked], _Form(tuple(self.persona.decisions)))
         exams: dict[int, tuple[Episode, Exam]] = {}
         for i, one in zip(asked, said, strict=True):
-            tokens = standings[i].tokens + one.tokens
+            tokens = heard[i].tokens + one.tokens
             if one.failure:
                 replies[i] = Reply("", None, tokens, one.failure)
                 continue
             after = episodes[i].then("user", one.words)
-            memory = self.persona.memory(after, standings[i], one.decision)
+            memory = self.persona.memory(after, heard[i].act, one.decision)
             replies[i] = Reply(one.words, memory, tokens)
             if isinstance(memory, Exam):
                 exams[i] = (after, memory)
@@ -261,7 +248,7 @@ class PromptedPerson(UserSimulator):
         return replies
 
     def figures(self) -> Mapping[str, float]:
-        return figures_of(self.model, getattr(getattr(self.persona, "reader", None), "model", None))
+        return figures_of(self.model, getattr(self.persona.reader, "model", None))
 
     def _spoken_to(self, episode: Episode, note: str) -> list[Message]:
         scene, decisions = self.persona.scene, self.persona.decisions

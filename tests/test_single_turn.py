@@ -5,27 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaForCausalLM
 
 from agents.chat_model import ChatModel
 from agents.packing import Prompts, like_lengths, pack
 from agents.ppo import PPO, clipped_loss, exact_kl, respond, token_advantages, token_logprobs
 from agents.q_function import Heads, Labelled, QFunction, calibration
-from envs.chat_format import train_tokenizer
 from envs.conversation import Conversation
-from envs.simulators.sft import small_config
 from envs.trajectory import Step, Trajectory, Utterance
-
-TEXTS = ["hello there", "good day", "yes please", "no thanks", "maybe later", "what do you need"] * 5
+from tests.conftest import TEXTS, tiny_model
 
 
 @pytest.fixture(scope="module")
 def model() -> ChatModel:
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer(TEXTS, 300)
-    ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-    config = small_config(len(tokenizer), hidden_size=32, num_hidden_layers=2, intermediate_size=48, **ends)
-    return ChatModel(LlamaForCausalLM(config), tokenizer, max_new_tokens=6)
+    return tiny_model()
 
 
 def generator() -> np.random.Generator:

@@ -11,7 +11,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 from torch import Tensor
-from transformers import LlamaForCausalLM
 
 from agents.chat_model import ChatModel
 from agents.mixture import Mixture
@@ -20,19 +19,12 @@ from agents.ppo import PPO, SingleTurnSolver
 from agents.trl_solvers import TRLSolver
 from benchmarks.build import CONF, Experiment
 from benchmarks.progress import RunError
-from envs.chat_format import train_tokenizer
 from envs.conversation import Conversation
-from envs.simulators.sft import small_config
-
-TEXTS = ["hello there", "good day", "yes please", "no thanks", "maybe later", "what do you need"] * 5
+from tests.conftest import TEXTS, tiny_model
 
 
 def a_model() -> ChatModel:
-    torch.manual_seed(0)
-    tokenizer = train_tokenizer(TEXTS, 300)
-    ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-    config = small_config(len(tokenizer), hidden_size=32, num_hidden_layers=2, intermediate_size=48, **ends)
-    return ChatModel(LlamaForCausalLM(config), tokenizer, max_new_tokens=5)
+    return tiny_model(max_new_tokens=5)
 
 
 class Wanted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -17,7 +17,7 @@ from envs.education.users import Student, TeacherParser
 from envs.education.voice import TOPIC
 from envs.env import Episode, Scenario
 from envs.language_models import LanguageModel
-from envs.prompted import Exam, PromptedPerson, PromptedReader, PromptedVoice, Scene, Standing
+from envs.prompted import Exam, PromptedPerson, PromptedReader, PromptedVoice, Scene
 from envs.wording import Reader
 
 SCENE: Final = Scene("in a lesson", "student", "teacher")
@@ -68,15 +68,13 @@ class StudentPersona:
     def told(self, scenario: Scenario) -> str:
         return scenario.user_brief
 
-    def standings(self, episodes: Sequence[Episode]) -> list[Standing]:
-        heard = self.reader.read(episodes)
-        return [Standing(one.act, "", one.tokens, one.failure) for one in heard]
+    def note(self, episode: Episode, act: Act) -> str:
+        return ""
 
-    def memory(self, episode: Episode, standing: Standing, decision: str) -> Told | Exam:
+    def memory(self, episode: Episode, act: Act, decision: str) -> Told | Exam:
         if decision == "leave":
             return Told("walked_out")
-        ends = isinstance(standing.memory, Act) and standing.memory.kind == "end"
-        return _exam(episode) if ends or episode.exchanges + 1 >= HORIZON else Told()
+        return _exam(episode) if act.kind == "end" or episode.exchanges + 1 >= HORIZON else Told()
 
 
 def _exam(episode: Episode) -> Exam:

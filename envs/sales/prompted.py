@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from envs.acts import Act
 from envs.env import Episode, Scenario
 from envs.language_models import LanguageModel
-from envs.prompted import PromptedPerson, PromptedReader, PromptedVoice, Scene, Standing
+from envs.prompted import PromptedPerson, PromptedReader, PromptedVoice, Scene
 from envs.sales.arbiter import agreed, booked
 from envs.sales.catalogue import SELLER_ACTS
 from envs.sales.language import buyer_phrasebook, seller_phrasebook
 from envs.sales.program import Mind
 from envs.sales.users import Buyer, SellerParser
 from envs.sales.voice import PRICE
-from envs.wording import Heard, Reader
+from envs.wording import Reader
 
 SCENE: Final = Scene("in a bicycle shop", "customer", "seller")
 
@@ -69,12 +70,13 @@ class BuyerPersona:
     def told(self, scenario: Scenario) -> str:
         return scenario.user_brief
 
-    def standings(self, episodes: Sequence[Episode]) -> list[Standing]:
-        return [_standing(*each) for each in zip(episodes, self.reader.read(episodes), strict=True)]
+    def note(self, episode: Episode, act: Act) -> str:
+        books = _books(episode, act)
+        offer = f"the {books.shown} for ${books.price:.0f}" if books.shown else "nothing yet"
+        return f"(On offer: {offer}. Whatever else was said of prices does not hold.)"
 
-    def memory(self, episode: Episode, standing: Standing, decision: str) -> Books:
-        books = standing.memory
-        assert isinstance(books, Books)
+    def memory(self, episode: Episode, act: Act, decision: str) -> Books:
+        books = _books(episode, act)
         if books.outcome != "open":
             return books
         if decision == "buy" and books.shown is not None and agreed(episode.turns[-1].text, books.price):
@@ -82,9 +84,6 @@ class BuyerPersona:
         return replace(books, outcome="left") if decision == "leave" else books
 
 
-def _standing(episode: Episode, heard: Heard) -> Standing:
-    if heard.failure:
-        return Standing(tokens=heard.tokens, failure=heard.failure)
-    books = booked(episode.memory if isinstance(episode.memory, Books) else Books(), heard.act)
-    offer = f"the {books.shown} for ${books.price:.0f}" if books.shown else "nothing yet"
-    return Standing(books, f"(On offer: {offer}. Whatever else was said of prices does not hold.)", heard.tokens)
+def _books(episode: Episode, act: Act) -> Books:
+    """The ledger after the seller's ``act``."""
+    return booked(episode.memory if isinstance(episode.memory, Books) else Books(), act)
