@@ -28,7 +28,7 @@ def mean_logprobs(model: ChatModel, trajectories: Sequence[Trajectory], batch_si
     means: list[float] = []
     for i in range(0, len(trajectories), batch_size):
         read = [model.trajectory_tokens(trajectory) for trajectory in trajectories[i : i + batch_size]]
-        scores = model.logprobs([(one.ids, one.agent) for one in read]).numpy()  # [B, T]
+        scores = model.logprobs([(one.ids, one.agent) for one in read]).cpu().numpy()  # [B, T]
         for one, row in zip(read, scores, strict=True):
             spans = zip(one.prompt_ends + 1, one.turn_ends + 1, strict=True)
             means += [float(row[a:b].mean()) for a, b in spans if b > a]

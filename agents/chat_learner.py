@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,9 @@ class ChatLearner(Agent):
     Args:
         start: folder of the model to start from; None: a small model that imitates the logged data.
         temperature, max_new_tokens: of sampling, in practice and in evaluation.
+        device: where the models compute, such as ``cuda``. Critics' trunks are copies and compute there too.
+        dtype: of their weights, such as ``bfloat16``.
+        lora_rank: learn adapters of this rank (``agents.adapters``) and nothing else; None: all weights.
 
     Raises ``FileNotFoundError`` if ``start`` is no folder.
     """
@@ -31,10 +35,16 @@ class ChatLearner(Agent):
     start: ChatModel
     """As it was in the beginning; it never changes."""
 
-    def __init__(self, start: str | None, *, temperature: float = 1.0, max_new_tokens: int = 32):
+    def __init__(
+        self, start: str | None, *, temperature: float = 1.0, max_new_tokens: int = 32,
+        device: str = "cpu", dtype: str = "float32", lora_rank: int | None = None,
+    ):  # fmt: skip
         self._source, self._temperature, self._max_new_tokens = start, temperature, max_new_tokens
+        self._loading: dict[str, Any] = {"device": device, "dtype": dtype}
         if start is not None:
-            self._begin_with(self._load(start))
+            self._begin_with(self._load(start, lora_rank=lora_rank))
+        elif lora_rank is not None:
+            raise ValueError(f"lora_rank={lora_rank} needs a start; adapters beside an untrained model learn nothing.")
 
     def prepare(self, practice: Practice) -> None:
         """Make the start if none was given."""
@@ -58,5 +68,6 @@ class ChatLearner(Agent):
     def _begin_with(self, policy: ChatModel) -> None:
         self.policy, self.start = policy, policy.clone()
 
-    def _load(self, folder: str | Path) -> ChatModel:
-        return ChatModel.load(folder, temperature=self._temperature, max_new_tokens=self._max_new_tokens)
+    def _load(self, folder: str | Path, lora_rank: int | None = None) -> ChatModel:
+        speaking: dict[str, Any] = {"temperature": self._temperature, "max_new_tokens": self._max_new_tokens}
+        return ChatModel.load(folder, **speaking, **self._loading, lora_rank=lora_rank)

@@ -12,7 +12,6 @@ agent's. The conversation closes it in the next prompt, as it would close anyone
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +24,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaForCausalLM
 
+from agents.adapters import add_lora, base_of, copied, has_lora, load_lora, save_lora
 from envs.chat_format import decode, encode, encode_chat
 from envs.conversation import Conversation
 from envs.decoding import Decoder, Sampled
@@ -90,20 +90,33 @@ class ChatModel:
         max_new_tokens: int = 24,
         device: str = "cpu",
         dtype: str = "float32",
+        lora_rank: int | None = None,
     ) -> ChatModel:
-        """A model from a local folder or from the Hugging Face hub; safetensors only, and no remote code ever."""
-        model, tokenizer = load_transformers(folder_or_hub_id, device=device, dtype=dtype)
+        """A model from a local folder or from the Hugging Face hub; safetensors only, and no remote code ever.
+
+        With ``lora_rank`` it gets fresh adapters, and nothing else in it learns. A folder of adapters (``save``) is
+        loaded with the model that they belong to.
+        """
+        base = base_of(folder_or_hub_id)
+        model, tokenizer = load_transformers(base or folder_or_hub_id, device=device, dtype=dtype)
+        if base is not None:
+            load_lora(model, Path(folder_or_hub_id))
+        elif lora_rank is not None:
+            add_lora(model, lora_rank, str(folder_or_hub_id))
         return cls(model, tokenizer, temperature=temperature, max_new_tokens=max_new_tokens)
 
     def save(self, folder: str | Path) -> None:
-        """Write the model and the tokenizer in the ordinary Hugging Face format."""
-        self.model.save_pretrained(folder)
+        """Write the model and the tokenizer in the ordinary Hugging Face format; of a model with adapters, these."""
+        if has_lora(self.model):
+            save_lora(self.model, Path(folder))
+        else:
+            self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
     def clone(self) -> ChatModel:
         """An independent copy with equal weights; the tokenizer is shared."""
         return ChatModel(
-            copy.deepcopy(self.model),
+            copied(self.model),
             self.tokenizer,
             temperature=self.temperature,
             max_new_tokens=self.max_new_tokens,
@@ -213,8 +226,11 @@ class ChatModel:
         Unlike ``logprobs``, words that may not be said have a finite log-probability so low that p·log p and its
         gradient are 0 and not NaN.
         """
-        states = self.model.base_model(**inputs, use_cache=False).last_hidden_state
-        logits = self.model.get_output_embeddings()(states[rows, places]).float() / self.temperature
+        device = self.model.device
+        moved = {name: tensor.to(device) for name, tensor in inputs.items()}
+        states = self.model.base_model(**moved, use_cache=False).last_hidden_state
+        read = states[rows.to(device), places.to(device)]
+        logits = self.model.get_output_embeddings()(read).float() / self.temperature
         banned = torch.tensor(self.banned, dtype=torch.long, device=logits.device)
         return logits.index_fill(1, banned, _NEVER).log_softmax(-1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +19,16 @@ class FixedModel(Agent):
     Args:
         folder: a Hugging Face folder, or a hub id.
         temperature, max_new_tokens: of sampling.
+        device, dtype: where it computes, and in which precision.
         greedy: say the likeliest tokens instead of a sample, whatever is asked.
     """
 
-    def __init__(self, folder: str, *, temperature: float = 1.0, max_new_tokens: int = 32, greedy: bool = False):
-        self.model = ChatModel.load(folder, temperature=temperature, max_new_tokens=max_new_tokens)
+    def __init__(
+        self, folder: str, *, temperature: float = 1.0, max_new_tokens: int = 32, greedy: bool = False,
+        device: str = "cpu", dtype: str = "float32",
+    ):  # fmt: skip
+        speaking: dict[str, Any] = {"temperature": temperature, "max_new_tokens": max_new_tokens}
+        self.model = ChatModel.load(folder, **speaking, device=device, dtype=dtype)
         self.greedy = greedy
 
     def act(

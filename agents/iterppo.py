@@ -50,7 +50,7 @@ class IterPPO(ChatLearner):
     """A chat model that learns by Iterative PPO.
 
     Args:
-        start, temperature, max_new_tokens: see ``ChatLearner``.
+        start, temperature, max_new_tokens, device, dtype, lora_rank: see ``ChatLearner``.
         solver: the single-turn solver.
         gamma: discount per exchange.
         q_learning_rate, q_trunk_learning_rate, q_batch_size, q_width, q_members: of Q (``QFunction``). The trunk's
@@ -83,6 +83,7 @@ class IterPPO(ChatLearner):
         window: int = 3,
         warm_start: float = 3.0,
         held_out: float = 0.5,
+        **loading: Any,
     ):
         whole = {"window": window, "q_batch_size": q_batch_size, "q_width": q_width, "q_members": q_members}
         for name, value in whole.items():
@@ -104,7 +105,7 @@ class IterPPO(ChatLearner):
         }
         self._batches: list[list[Trajectory]] = []
         self._odd_below: float | None = None
-        super().__init__(start, temperature=temperature, max_new_tokens=max_new_tokens)
+        super().__init__(start, temperature=temperature, max_new_tokens=max_new_tokens, **loading)
 
     def prepare(self, practice: Practice) -> None:
         """Make the start if none was given, begin Q there, and fit it to the logged data."""
@@ -134,7 +135,7 @@ class IterPPO(ChatLearner):
             fitted, aside = judged[cut:], judged[:cut]
         metrics |= self._fit_q(fitted, aside, rng)
         self._batches = [*self._batches, judged][-self.window :]
-        prompts = [self._prompts(trajectory) for trajectory in aside]
+        prompts = [self.prompts_of(trajectory) for trajectory in aside]
         metrics |= self.solver.improve(self.policy, self.policy.clone(), self.q, prompts, rng, start=self.start)
         return metrics
 
@@ -156,7 +157,7 @@ class IterPPO(ChatLearner):
     def _labelled(self, trajectories: Sequence[Trajectory]) -> list[Labelled]:
         return [self.q.label(self.policy, t) for t in trajectories if t.judged and t.steps]
 
-    def _prompts(self, trajectory: Trajectory) -> Prompts:
+    def prompts_of(self, trajectory: Trajectory) -> Prompts:
         """The prompts of all turns of a conversation, as they were said to the policy."""
         read = self.policy.trajectory_tokens(trajectory)
         conversations = tuple(trajectory.prefix(k) for k in range(trajectory.exchanges))

@@ -21,8 +21,9 @@ Departures from the common RLHF recipe, all for variance:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -34,6 +35,9 @@ from agents.behaviour import mean_metrics
 from agents.chat_model import ChatModel
 from agents.packing import Packed, Prompts, like_lengths, pack
 from envs.trajectory import Utterance
+
+_LARGEST_KEPT = 8192
+"""The largest vocabulary whose distributions are kept for a round's tokens."""
 
 Metrics = dict[str, float]
 
@@ -77,8 +81,8 @@ class _Batch:
     packed: Packed
     old_logprobs: Tensor  # [N]
     advantages: Tensor  # [N]
-    reference: Tensor  # [N, V] log-probabilities
-    start: Tensor | None  # [N, V]
+    reference: Callable[[], Tensor]  # [N, V] log-probabilities
+    start: Callable[[], Tensor] | None  # [N, V]
 
 
 @dataclass(frozen=True)
@@ -159,15 +163,16 @@ class PPO:
             raw.append((packed, token_advantages(packed, value, along, self.gae_lambda), value, along[packed.last]))
         gained = torch.cat([last - value for _, _, value, last in raw])
         mean, unit = torch.cat([advantages for _, advantages, _, _ in raw]).mean(), scorer.spread
+        device = policy.model.device
         logs.append({"q_gain": gained.mean().item(), "q_spread": gained.std().item()})
         with torch.no_grad():
             return [
                 _Batch(
                     packed,
                     chosen_logprobs(token_logprobs(policy, packed), packed),
-                    (advantages - mean) / unit,
-                    token_logprobs(reference, packed),
-                    token_logprobs(start, packed) if start else None,
+                    ((advantages - mean) / unit).to(device),
+                    _remembered(reference, packed),
+                    _remembered(start, packed) if start else None,
                 )
                 for packed, advantages, _, _ in raw
             ]
@@ -184,7 +189,7 @@ class PPO:
         ):
             if other is not None:
                 with torch.set_grad_enabled(coefficient > 0):
-                    kl = exact_kl(logprobs, other).mean()
+                    kl = exact_kl(logprobs, other()).mean()
                 loss = loss + coefficient * kl
                 metrics[name] = kl.item()
         optimizer.zero_grad(set_to_none=True)
@@ -223,7 +228,21 @@ def token_logprobs(model: ChatModel, packed: Packed) -> Tensor:
 
 def chosen_logprobs(logprobs: Tensor, packed: Packed) -> Tensor:
     """[N] the log-probability of each response token."""
-    return logprobs.gather(1, packed.tokens[:, None])[:, 0]
+    return logprobs.gather(1, packed.tokens.to(logprobs.device)[:, None])[:, 0]
+
+
+def _remembered(model: ChatModel, packed: Packed) -> Callable[[], Tensor]:
+    """``token_logprobs`` of a model that stays as it is: kept where the vocabulary is small, else worked out at each
+    call, since a large vocabulary's distributions at every token of a round would fill a GPU."""
+    if model.model.config.vocab_size > _LARGEST_KEPT:
+        return partial(_without_gradients, model, packed)
+    kept = token_logprobs(model, packed)
+    return lambda: kept
+
+
+@torch.no_grad()
+def _without_gradients(model: ChatModel, packed: Packed) -> Tensor:
+    return token_logprobs(model, packed)
 
 
 def exact_kl(logprobs: Tensor, other: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from agents.adapters import load_own_state, own_state
 from agents.chat_model import ChatModel
 from agents.q_function import Heads
 from agents.reader import Reader, Text
@@ -174,10 +175,10 @@ class PreferenceModel(nn.Module):
         return judge_figures(self.compare(features[::2], features[1::2]), np.array([one.label for one in data]))
 
     def save(self, path: Path) -> None:
-        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, path)
+        save_file(own_state(self, [self.reader]), path)
 
     def restore(self, path: Path) -> None:
-        self.load_state_dict(load_file(path))
+        load_own_state(self, [self.reader], load_file(path))
 
 
 def _summary(states: Tensor) -> Tensor:

@@ -19,7 +19,6 @@ in [0, 1] and better conditioned than squared error for rare successes. (The pap
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +30,10 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
+from agents.adapters import load_own_state, own_state, trunk_copied
 from agents.chat_model import ChatModel
 from agents.packing import Packed, Prompts, like_lengths
+from agents.reader import states_at
 from envs.trajectory import Trajectory
 
 
@@ -110,13 +111,12 @@ class QFunction(nn.Module):
         gamma: float = 1.0,
     ):
         super().__init__()
-        self.trunk = copy.deepcopy(policy.model.base_model)
+        self.trunk = trunk_copied(policy.model, trunk_learning_rate > 0)
         hidden = policy.model.config.hidden_size
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         self.q_heads, self.v_heads = (Heads(hidden, width, members, generator) for _ in range(2))
         self.learning_rate, self.trunk_learning_rate = learning_rate, trunk_learning_rate
         self.batch_size, self.gamma = batch_size, gamma
-        self.trunk.requires_grad_(trunk_learning_rate > 0)
         self.register_buffer("bounds", torch.tensor([0.0, 1.0]))
         self.register_buffer("spread", torch.tensor(1e-3))
         self.eval()
@@ -187,7 +187,7 @@ class QFunction(nn.Module):
         rows = torch.from_numpy(np.repeat(np.arange(len(batch)), [len(one.places) for one in batch]))
         columns = torch.from_numpy(np.concatenate([one.places for one in batch]))
         ids = nn.utils.rnn.pad_sequence([torch.as_tensor(one.ids) for one in batch], batch_first=True)
-        return self.trunk(input_ids=ids, use_cache=False).last_hidden_state[rows, columns]
+        return states_at(self.trunk, {"input_ids": ids}, rows, columns)
 
     @torch.no_grad()
     def _states_by_conversation(self, data: Sequence[Labelled]) -> list[Tensor]:
@@ -211,7 +211,7 @@ class QFunction(nn.Module):
     def _scaled(self, returns: Tensor) -> Tensor:
         return (returns - self.bounds[0]) / (self.bounds[1] - self.bounds[0])
 
-    def _unscaled(self, logits: Tensor) -> Tensor:
+    def unscaled(self, logits: Tensor) -> Tensor:
         """[P] expected returns, the mean over the heads, from their logits [M, P]."""
         return self.bounds[0] + (self.bounds[1] - self.bounds[0]) * logits.sigmoid().mean(0)
 
@@ -225,26 +225,29 @@ class QFunction(nn.Module):
 
         Pack the responses with the policy's ``tail``, at whose end Q is read.
         """
-        states = self.trunk(**packed.inputs, use_cache=False).last_hidden_state
-        along = self._unscaled(self.v_heads(states[packed.rows, packed.at]))
-        along[packed.last] = self._unscaled(self.q_heads(states[packed.prompt_rows, packed.reads]))
-        return self._unscaled(self.v_heads(states[packed.prompt_rows, packed.prompt_ends])), along
+        rows = torch.cat([packed.rows, packed.prompt_rows, packed.prompt_rows])
+        columns = torch.cat([packed.at, packed.reads, packed.prompt_ends])
+        states = states_at(self.trunk, packed.inputs, rows, columns)
+        at, reads, ends = states.split([len(packed.rows), len(packed.reads), len(packed.prompt_ends)])
+        along = self.unscaled(self.v_heads(at))
+        along[packed.last] = self.unscaled(self.q_heads(reads))
+        return self.unscaled(self.v_heads(ends)), along
 
     @torch.no_grad()
     def at_reads(self, data: Sequence[Labelled]) -> np.ndarray:
         """Q(x, a) of every logged turn of ``data``, one after another."""
         read = [states[one.read] for one, states in zip(data, self._states_by_conversation(data), strict=True)]
-        return self._unscaled(self.q_heads(torch.cat(read))).numpy()
+        return self.unscaled(self.q_heads(torch.cat(read))).numpy()
 
     def calibration(self, data: Sequence[Labelled]) -> dict[str, float]:
         """How well Q predicts the returns of conversations it has not learnt from: ``calibration``'s figures."""
         return calibration(self.at_reads(data), np.concatenate([one.returns for one in data]))
 
     def save(self, folder: Path) -> None:
-        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / "q.safetensors")
+        save_file(own_state(self, [self.trunk]), folder / "q.safetensors")
 
     def restore(self, folder: Path) -> None:
-        self.load_state_dict(load_file(folder / "q.safetensors"))
+        load_own_state(self, [self.trunk], load_file(folder / "q.safetensors"))
 
 
 def calibration(predicted: np.ndarray, returns: np.ndarray) -> dict[str, float]:

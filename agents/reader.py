@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from agents.adapters import trunk_copied
 from agents.chat_model import ChatModel
 from envs.trajectory import Trajectory
 
@@ -33,6 +33,18 @@ def trunk_rate(start: ChatModel) -> float:
     return 0.0 if getattr(start.model.config, "learnt_to_read", False) else TRUNK_RATE
 
 
+def states_at(trunk: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor, columns: Tensor) -> Tensor:
+    """[P, hidden] a trunk's states at places of a batch.
+
+    The trunk computes where it is and in its own precision. What is read from it goes on in float32 on the CPU, where
+    the small heads of critics are; there it costs nothing beside the trunk's pass.
+    """
+    device = next(trunk.parameters()).device
+    moved = {name: tensor.to(device) for name, tensor in inputs.items()}
+    states = trunk(**moved, use_cache=False).last_hidden_state
+    return states[rows.to(device), columns.to(device)].float().cpu()
+
+
 class Reader(nn.Module):
     """The trunk of a causal language model, copied.
 
@@ -43,9 +55,8 @@ class Reader(nn.Module):
 
     def __init__(self, policy: ChatModel, learning_rate: float | None = None):
         super().__init__()
-        self.trunk = copy.deepcopy(policy.model.base_model)
         self.learning_rate = trunk_rate(policy) if learning_rate is None else learning_rate
-        self.trunk.requires_grad_(self.learning_rate > 0)
+        self.trunk = trunk_copied(policy.model, self.learning_rate > 0)
 
     @property
     def hidden_size(self) -> int:
@@ -60,8 +71,7 @@ class Reader(nn.Module):
             rows = torch.from_numpy(np.repeat(np.arange(len(texts)), [len(one.places) for one in texts]))
             columns = torch.from_numpy(np.concatenate([one.places for one in texts]))
             ids = nn.utils.rnn.pad_sequence([torch.as_tensor(one.ids) for one in texts], batch_first=True)
-            device = next(self.trunk.parameters()).device
-            return self.trunk(input_ids=ids.to(device), use_cache=False).last_hidden_state[rows, columns]
+            return states_at(self.trunk, {"input_ids": ids}, rows, columns)
 
     @torch.no_grad()
     def states(self, texts: Sequence[Text], batch_size: int = 64) -> list[Tensor]:

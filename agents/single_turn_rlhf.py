@@ -28,7 +28,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class SingleTurnRLHF(ChatLearner):
     """A chat model that learns from preferences between utterances.
 
     Args:
-        start, temperature, max_new_tokens: see ``ChatLearner``; the start is also μ.
+        start, temperature, max_new_tokens, device, dtype, lora_rank: see ``ChatLearner``; the start is also μ.
         solver: the single-turn solver.
         labels: ``reward`` or ``value``.
         learner: ``rlhf`` or ``nash``.
@@ -79,6 +79,7 @@ class SingleTurnRLHF(ChatLearner):
         judge_held_out: float = 0.1,
         judge_learning_rate: float = 2e-3,
         judge_weight_decay: float = 0.03,
+        **loading: Any,
     ):
         for name, value, choices in (("labels", labels, ("reward", "value")), ("learner", learner, ("rlhf", "nash"))):
             if value not in choices:
@@ -94,7 +95,7 @@ class SingleTurnRLHF(ChatLearner):
         self._judging = {"learning_rate": judge_learning_rate, "weight_decay": judge_weight_decay}
         self._conversations: list[Trajectory] = []
         self._pairs: list[TurnPair] = []
-        super().__init__(start, temperature=temperature, max_new_tokens=max_new_tokens)
+        super().__init__(start, temperature=temperature, max_new_tokens=max_new_tokens, **loading)
 
     def prepare(self, practice: Practice) -> None:
         check_range("budget.per_iteration", practice.budget.per_iteration, 2)

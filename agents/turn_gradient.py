@@ -48,6 +48,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from agents.adapters import load_own_state, own_state
 from agents.advantages import gae
 from agents.agent import check_range
 from agents.chat_model import ChatModel, TrajectoryTokens
@@ -275,16 +276,13 @@ class Learning:
 
     def save(self, folder: Path) -> None:
         """Write the critic, both optimizers and the count; the policy is its owner's."""
-        save_file(
-            {name: tensor.contiguous() for name, tensor in self.value.state_dict().items()},
-            folder / "value.safetensors",
-        )
+        save_file(own_state(self.value, [self.value.reader]), folder / "value.safetensors")
         optimizers = {"policy": self._policy_optimizer.state_dict(), "value": self._value_optimizer.state_dict()}
         counts = {"steps": self.steps, "policy_delay": self.policy_delay, "outcomes": list(self._outcomes)}
         torch.save({**counts, **optimizers}, folder / "learning.pt")
 
     def restore(self, folder: Path) -> None:
-        self.value.load_state_dict(load_file(folder / "value.safetensors"))
+        load_own_state(self.value, [self.value.reader], load_file(folder / "value.safetensors"))
         state = torch.load(folder / "learning.pt", weights_only=True)
         self.steps, self.policy_delay = int(state["steps"]), int(state["policy_delay"])
         n, total, squares = state["outcomes"]

@@ -10,6 +10,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ class TurnLearner(ChatLearner):
     """A chat model that learns from the outcomes of its own conversations by the policy gradient of turns.
 
     Args:
-        start, temperature, max_new_tokens: see ``ChatLearner``; the start is also μ.
+        start, temperature, max_new_tokens, device, dtype, lora_rank: see ``ChatLearner``; the start is also μ.
         learner: the settings of the policy gradient.
         conversations_per_step: conversations of one step.
         policy_delay: the share of the budget's steps in which the critic alone learns (the paper's 1,000 of 50,000 are
@@ -63,6 +64,7 @@ class TurnLearner(ChatLearner):
         judge_weight_decay: float = 0.03,
         value_width: int = 64,
         value_members: int = 4,
+        **loading: Any,
     ):
         check_range("conversations_per_step", conversations_per_step, 2)
         check_range("policy_delay", policy_delay, 0.0, 0.9)
@@ -74,7 +76,7 @@ class TurnLearner(ChatLearner):
         self._critic = {"width": value_width, "members": value_members}
         self._judge_figures: dict[str, float] = {}
         self.judge: PreferenceModel | None = None
-        super().__init__(start, temperature=temperature, max_new_tokens=max_new_tokens)
+        super().__init__(start, temperature=temperature, max_new_tokens=max_new_tokens, **loading)
 
     def prepare(self, practice: Practice) -> None:
         """Make the start if none was given; fit the model of the judge; begin the critic."""

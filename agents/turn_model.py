@@ -23,7 +23,7 @@ from agents.chat_model import ChatModel
 from agents.packing import Packed, Prompts, pack
 from agents.preference_model import Compared, PreferenceModel
 from agents.q_function import Heads
-from agents.reader import Text
+from agents.reader import Text, states_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +89,9 @@ class TurnReward:
 
     @torch.no_grad()
     def values(self, packed: Packed, prompts: Sequence[Prompts], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        states = self.model.reader.trunk(**packed.inputs, use_cache=False).last_hidden_state
-        rewards = torch.from_numpy(self.model.rewards(_features(self.model, states, packed))).float()
-        value = self.value(states[packed.prompt_rows, packed.prompt_ends]).mean(0) * self.scale + self.mean
+        read, ends = _states(self.model, packed)
+        rewards = torch.from_numpy(self.model.rewards(_features(self.model, read))).float()
+        value = self.value(ends).mean(0) * self.scale + self.mean
         return value, _at_the_end(packed, value, rewards)
 
 
@@ -110,7 +110,7 @@ class TurnContest:
 
     @torch.no_grad()
     def values(self, packed: Packed, prompts: Sequence[Prompts], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        own = _features(self.model, self.model.reader.trunk(**packed.inputs, use_cache=False).last_hidden_state, packed)
+        own = _features(self.model, _states(self.model, packed)[0])
         flat = [conversation for one in prompts for conversation in one.conversations]
         seeds = rng.integers(2**63, size=len(flat))
         utterances = self.opponent.speak(flat, [np.random.default_rng(seed) for seed in seeds])
@@ -120,15 +120,20 @@ class TurnContest:
         rows = [[next(following) for _ in one.conversations] for one in prompts]
         tails = [[self.opponent.tail(row) for row in of_one] for of_one in rows]
         theirs = pack(prompts, rows, tails)
-        states = self.model.reader.trunk(**theirs.inputs, use_cache=False).last_hidden_state
-        wins = torch.from_numpy(self.model.compare(own, _features(self.model, states, theirs))).float()
+        wins = torch.from_numpy(self.model.compare(own, _features(self.model, _states(self.model, theirs)[0]))).float()
         value = torch.full_like(wins, 0.5)
         return value, _at_the_end(packed, value, wins)
 
 
-def _features(model: PreferenceModel, states: Tensor, packed: Packed) -> Tensor:
+def _states(model: PreferenceModel, packed: Packed) -> tuple[Tensor, Tensor]:
+    """[R, hidden] each, where a response is read and where its prompt ends."""
+    rows, columns = torch.cat([packed.prompt_rows] * 2), torch.cat([packed.reads, packed.prompt_ends])
+    read, ends = states_at(model.reader.trunk, packed.inputs, rows, columns).chunk(2)
+    return read, ends
+
+
+def _features(model: PreferenceModel, read: Tensor) -> Tensor:
     """[R, F] of every response, as ``PreferenceModel.features`` has them of a text with one place."""
-    read = states[packed.prompt_rows, packed.reads]
     return model.summarised([state[None] for state in read])
 
 

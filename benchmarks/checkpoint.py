@@ -242,6 +242,16 @@ class RunFolder:
             )
         return Journal()
 
+    def restored(self, agent: Agent) -> Agent:
+        """``agent`` as the newest complete checkpoint has it, for asking and not for going on; as it is if the agent
+        never learnt. Raises ``RunError`` when none is complete."""
+        saved = [path for path in self._saved() if not _damage(path)]
+        if saved:
+            agent.restore(saved[-1] / "agent")
+        elif agent.learns:
+            raise RunError(f"{self.checkpoints} holds no complete checkpoint; start anew with resume=never.")
+        return agent
+
     def _restore(self, path: Path, agent: Agent, practice: Practice) -> Journal:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         try:

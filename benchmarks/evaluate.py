@@ -42,25 +42,31 @@ def evaluate(agent: Agent, experiment: Experiment, user: UserSimulator, folder: 
         one = user if name == experiment.user else experiment.build_user(name)
         for split in experiment.splits:
             env = experiment.build_env(one, split)
-            trajectories = _conversations(agent, env, seeds, folder.trajectories / f"{name}-{split}.jsonl")
-            evaluations.append(summarise(name, split, trajectories))
+            path = folder.trajectories / f"{name}-{split}.jsonl"
+            converse(agent, env, seeds, path)
+            evaluations.append(summarise(name, split, kept(path, seeds)))
     return evaluations
 
 
-def _conversations(agent: Agent, env: ConversationEnv, seeds: Sequence[int], path: Path) -> list[Trajectory]:
-    """One conversation per seed, kept in ``path``; until that is whole, in chunks beside it."""
-    if not path.exists():
-        parts = path.with_suffix(".parts")
-        parts.mkdir(exist_ok=True)
-        with bar(f"evaluation {path.stem}", len(seeds)) as progress:
-            for first in range(0, len(seeds), _CHUNK):
-                part, chunk = parts / f"{first:06d}.jsonl", seeds[first : first + _CHUNK]
-                if part.exists():
-                    progress.update(len(chunk))
-                else:
-                    write_jsonl(part, rollout(agent, env, chunk, on_done=lambda _: progress.update()))
-        write_jsonl(path, (t for part in sorted(parts.glob("[0-9]*.jsonl")) for t in read_jsonl(part)))
-        shutil.rmtree(parts)
+def converse(agent: Agent, env: ConversationEnv, seeds: Sequence[int], path: Path) -> None:
+    """One conversation per seed into ``path``; until that is whole, in chunks beside it. Left alone if it is there."""
+    if path.exists():
+        return
+    parts = path.with_suffix(".parts")
+    parts.mkdir(exist_ok=True)
+    with bar(f"evaluation {path.stem}", len(seeds)) as progress:
+        for first in range(0, len(seeds), _CHUNK):
+            part, chunk = parts / f"{first:06d}.jsonl", seeds[first : first + _CHUNK]
+            if part.exists():
+                progress.update(len(chunk))
+            else:
+                write_jsonl(part, rollout(agent, env, chunk, on_done=lambda _: progress.update()))
+    write_jsonl(path, (t for part in sorted(parts.glob("[0-9]*.jsonl")) for t in read_jsonl(part)))
+    shutil.rmtree(parts)
+
+
+def kept(path: Path, seeds: Sequence[int]) -> list[Trajectory]:
+    """The conversations of ``converse``. Raises ``RunError`` if they are not those of ``seeds``."""
     try:
         trajectories = list(read_jsonl(path))
     except ValueError as error:

@@ -6,6 +6,7 @@ agents of your own come in with ``--config-dir FOLDER``.
 
 from __future__ import annotations
 
+import os
 import tempfile
 
 import hydra
@@ -16,7 +17,7 @@ from benchmarks.build import CONF, Experiment
 from benchmarks.checkpoint import RunFolder
 from benchmarks.evaluate import evaluate, examine
 from benchmarks.learn import improve, prepare, use_threads
-from benchmarks.progress import bar, quieten_libraries, readable_errors, report, say, tell
+from benchmarks.progress import RunError, bar, quieten_libraries, readable_errors, report, say, tell
 from benchmarks.provenance import Clock, make_record, source
 from results.record import Record
 
@@ -27,6 +28,8 @@ OmegaConf.register_new_resolver("tempdir", tempfile.gettempdir, replace=True)
 @readable_errors
 def main(config: DictConfig) -> None:
     """Compose, claim the run's folder, run, tell."""
+    if (processes := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise RunError(f"A run is one process, and this is one of {processes}; launch it with --num_processes 1.")
     experiment = Experiment.of(config)
     use_threads(experiment.config["threads"])
     with RunFolder.claim(experiment) as folder:

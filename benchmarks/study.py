@@ -27,7 +27,8 @@ from benchmarks.cells import Cell, Standing, run_cells
 from benchmarks.progress import RunError, readable_errors, say
 from benchmarks.provenance import commit, dirty
 from benchmarks.studies.evidence import Evidence, Judging
-from results.study_page import Page, cell_row, win_rate_table, write
+from results.record import Record
+from results.study_page import Page, cell_row, method_table, win_rate_table, write
 from results.verdict import Verdict
 
 _NAMED = ("agent", "env", "user", "budget", "seed")
@@ -183,6 +184,16 @@ def main(config: DictConfig) -> None:
         raise RunError("\n".join(["These cells failed:", *(f"  {cell}: {why}" for cell, why in failures.items())]))
 
 
+def _finished(standings: Sequence[Standing]) -> dict[str, list[Record]]:
+    """The records by method, if all were evaluated on the same scenarios; else none."""
+    found: dict[str, list[Record]] = {}
+    for one in standings:
+        if one.record is not None:
+            found.setdefault(one.cell.method, []).append(one.record)
+    scenarios = {(main.split, *main.seeds) for of in found.values() for main in (one.evaluations[0] for one in of)}
+    return found if len(scenarios) == 1 else {}
+
+
 def make_page(study: Study, standings: Sequence[Standing], evidence: Evidence) -> Page:
     """Everything that is published of a study."""
     hydra_config = HydraConfig.get()
@@ -198,7 +209,10 @@ def make_page(study: Study, standings: Sequence[Standing], evidence: Evidence) -
         commit=commit(),
         dirty=dirty(),
         verdicts=study.judge(evidence),
-        tables=[win_rate_table(evidence.comparison.rates, study.reported)] if evidence.comparison else [],
+        tables=[
+            *([method_table(by_method)] if (by_method := _finished(standings)) else []),
+            *([win_rate_table(evidence.comparison.rates, study.reported)] if evidence.comparison else []),
+        ],
         cells=[cell_row(one.cell.method, one.cell.seed, one.state, one.record) for one in standings],
     )
 

@@ -127,6 +127,7 @@ class Decoder:
         max_new_tokens: int,
         temperature: float = 1.0,
         banned: Sequence[int] = (),
+        allowed: Sequence[Sequence[int]] = (),
         greedy: bool = False,
     ) -> list[Sampled]:
         """Continue each prompt until its end-of-turn token, for at most ``max_new_tokens`` tokens.
@@ -136,6 +137,7 @@ class Decoder:
             uniforms: [B, ≥ max_new_tokens] float64 in [0, 1); ``uniforms[b, t]`` decides token ``t`` of row ``b``.
             temperature: divides the logits before sampling.
             banned: ids that are never sampled.
+            allowed: the only ids that may be sampled as token ``t``; beyond the last of these, any may.
             greedy: take the likeliest token and leave ``uniforms`` unread; log-probabilities stay those of sampling.
         """
         rows = [tuple(prompt) for prompt in prompts]
@@ -144,7 +146,7 @@ class Decoder:
             return []
         self._notice_new_weights()
         order = self._prefill(rows, max_new_tokens)
-        draw = _Draw(self.model, uniforms[:, :max_new_tokens], temperature, banned, greedy)
+        draw = _Draw(self.model, uniforms[:, :max_new_tokens], temperature, banned, allowed, greedy)
         tokens, logprobs, lengths, order = self._speak(draw, order, max_new_tokens)
         said = [tuple(row[:n]) for row, n in zip(tokens.tolist(), lengths, strict=True)]
         self._fed = [rows[i] + said[i][:-1] for i in order]
@@ -299,12 +301,14 @@ class _Draw:
     """Picks one token per row by inverse CDF, for all steps of one ``generate``."""
 
     def __init__(
-        self, model: PreTrainedModel, uniforms: np.ndarray, temperature: float, banned: Sequence[int], greedy: bool
-    ):
+        self, model: PreTrainedModel, uniforms: np.ndarray, temperature: float, banned: Sequence[int],
+        allowed: Sequence[Sequence[int]], greedy: bool,
+    ):  # fmt: skip
         self._device = model.device
         self._uniforms = uniforms
         self._temperature = temperature
         self._banned = torch.tensor(sorted(set(banned)), dtype=torch.long, device=self._device)
+        self._allowed = [torch.tensor(sorted(set(ids)), dtype=torch.long, device=self._device) for ids in allowed]
         self._greedy = greedy
 
     def __call__(self, logits: Tensor, rows: np.ndarray, t: int) -> tuple[np.ndarray, np.ndarray]:
@@ -313,6 +317,9 @@ class _Draw:
             logits /= self._temperature
         if len(self._banned):
             logits.index_fill_(1, self._banned, -torch.inf)
+        if t < len(self._allowed):
+            kept = logits[:, self._allowed[t]]
+            logits.fill_(-torch.inf).index_copy_(1, self._allowed[t], kept)
         logits -= logits.amax(-1, keepdim=True)
         weights = logits.exp()  # [n, V]
         if self._greedy:
@@ -460,6 +467,7 @@ class _LlamaRows:
             and config.rope_parameters.get("rope_type", "default") in ("default", "linear", "llama3")
             and all(p.dtype == torch.float32 for p in model.parameters())
             and all(type(m.weight) is torch.nn.Parameter for m in model.modules() if hasattr(m, "weight"))
+            and not any(type(m).__module__.startswith("peft.") for m in model.modules())  # their weight is not all
             and sum(p.numel() for p in model.parameters()) <= _LARGEST_FUSED
         )
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from results.record import Record
-from results.statistics import Estimate, matrix, mean_interval, scenario_weights
+from results.statistics import Estimate, matrix, mean_interval, scenario_weights, score_interval
 from results.tables import markdown_table
 from results.verdict import Outcome, Verdict, share
 from results.winrates import WinRates
@@ -108,6 +108,34 @@ def cell_row(method: str, seed: int, state: str, record: Record | None) -> CellR
         commit=(record.commit or "-")[:9] + ("+" if record.dirty else ""),
         command=record.command,
     )
+
+
+def method_table(records: Mapping[str, Sequence[Record]]) -> Table:
+    """Mean return, score and cost of each method, from the records of its finished cells, one per seed.
+
+    The score needs methods named ``start`` and ``optimum``. All must have been evaluated on the same scenarios.
+    """
+    rng = np.random.default_rng(0)
+    mains = {method: [record.evaluations[0] for record in of] for method, of in records.items()}
+    first = next(iter(mains.values()))[0]
+    weights = scenario_weights(first.keys, rng)
+    values = {method: matrix([one.returns for one in of]) for method, of in mains.items()}
+    rows = []
+    for method, of in records.items():
+        row = {"Method": method, "Seeds": str(len(of)), "Return": str(mean_interval(values[method], weights, rng))}
+        if {"start", "optimum"} <= set(values):
+            row["Score"] = str(score_interval(values[method], values["start"], values["optimum"], weights, rng))
+        learns = of[0].learns
+        spent = [record.seconds.cpu for record in of]
+        row["Conversations"] = str(of[0].spent.conversations) if learns else "-"
+        row["Core-seconds"] = f"{np.mean(spent):.0f} ({min(spent):.0f} to {max(spent):.0f})" if learns else "-"
+        rows.append(row)
+    score = " Score: from the start (0) to the optimum (1)." if {"start", "optimum"} <= set(values) else ""
+    note = (
+        f"With the training user on {len(first.seeds)} scenarios of {first.split}, intervals over training seeds and "
+        f"clusters of scenarios.{score} Core-seconds are those of a whole run: practice, learning and evaluation."
+    )
+    return Table("Methods", rows, note)
 
 
 def win_rate_table(rates: WinRates, reported: Mapping[str, Mapping[str, float]]) -> Table:

@@ -268,3 +268,20 @@ def test_damaged_weights_are_reported(tokenizer):
 
 def test_no_prompts_give_no_samples(tokenizer):
     assert Decoder(_llama(tokenizer), tokenizer).generate([], np.zeros((0, 3)), max_new_tokens=3) == []
+
+
+@pytest.mark.parametrize("make", [_llama, _gpt2])
+def test_only_what_is_allowed_is_sampled_by_its_share_and_then_anything(tokenizer, make):
+    model, n = make(tokenizer), 4000
+    decoder, rng = Decoder(model, tokenizer), np.random.default_rng(0)
+    prompt = [5, 9, 12]
+    allowed = [[20, 30, 40], [7]]
+    rows = decoder.generate([prompt] * n, rng.random((n, 4)), max_new_tokens=4, allowed=allowed)
+    first = np.array([row.tokens[0] for row in rows])
+    assert set(first) <= {20, 30, 40} and {row.tokens[1] for row in rows} == {7}
+    assert len({row.tokens[2] for row in rows if len(row.tokens) > 2}) > 5
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt])).logits[0, -1, allowed[0]]
+    expected = logits.double().softmax(-1).numpy()
+    np.testing.assert_allclose([(first == token).mean() for token in allowed[0]], expected, atol=0.03)
+    np.testing.assert_allclose([row.logprobs[1] for row in rows], 0.0, atol=1e-6)

@@ -224,3 +224,8 @@ def test_the_traceback_is_shown_on_request(run, monkeypatch):
     monkeypatch.setenv("PARLEY_TRACEBACK", "1")
     with pytest.raises(Exception, match="user=nobody"):
         run("agent=echo", "user=nobody")
+
+
+def test_a_launcher_of_several_processes_is_refused(failure, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "one of 2; launch it with --num_processes 1" in failure("agent=bandit")

@@ -180,7 +180,7 @@ def test_q_reads_the_same_values_packed_and_apart(model: ChatModel):
     places, turns = np.array([end, end + 1, end + 2, read]), np.zeros(4, dtype=np.int64)
     alone = Labelled(ids, places, turns, np.zeros(1), np.array([read]))
     states = q._states([alone])
-    v, qs = q._unscaled(q.v_heads(states)).detach(), q._unscaled(q.q_heads(states)).detach()
+    v, qs = q.unscaled(q.v_heads(states)).detach(), q.unscaled(q.q_heads(states)).detach()
     torch.testing.assert_close(along[2:], torch.stack([v[1], v[2], qs[3]]), atol=1e-5, rtol=0)
     torch.testing.assert_close(value[1], v[0], atol=1e-5, rtol=0)
     assert q.at_reads([alone])[0] == pytest.approx(qs[3].item(), abs=1e-5)

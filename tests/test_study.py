@@ -22,12 +22,20 @@ from benchmarks.cells import Cell
 from benchmarks.judging import load_judge
 from benchmarks.progress import RunError
 from benchmarks.run import CONF
-from benchmarks.studies.claims import best_setting_smaller, equal, preferred, recovers, returns_more, spread_larger
+from benchmarks.studies.claims import (
+    best_setting_smaller,
+    equal,
+    preferred,
+    recovers,
+    returns_alike,
+    returns_more,
+    spread_larger,
+)
 from benchmarks.studies.evidence import Comparison, Evidence
 from benchmarks.study import Study, choose, main
 from results.record import Evaluation, Record
 from results.statistics import Estimate
-from results.study_page import CellRow, Page, Table, csv, markdown
+from results.study_page import CellRow, Page, Table, csv, markdown, method_table
 from results.verdict import Verdict, above, beside, share, within
 from tests.test_record import RECORD
 
@@ -166,6 +174,11 @@ def test_a_return_is_recovered_if_the_difference_stays_above_the_margin():
         "holds",
         "0.55 [0.5, 0.6] against 0.3 [0.3, 0.3], difference 0.25 [0.2, 0.3]",
     )
+    for margin, verdict in ((0.35, "holds"), (0.25, "undecided"), (0.1, "fails")):
+        (one,) = returns_alike(have, claim="Claim", pairs=[["aim", "far"]], margin=margin, number="-")
+        assert one.verdict == verdict and one.measured == more.measured and "0 in it" not in one.note
+    (one,) = returns_alike(have, claim="Claim", pairs=[["aim", "aim"]], margin=0.1, number="-")
+    assert one.verdict == "holds" and "0 in it" in one.note
 
 
 def test_the_best_setting_is_chosen_anew_in_every_replicate():
@@ -393,6 +406,26 @@ def test_a_cell_that_another_process_holds_is_known_to_be_held(tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert cell.held
     assert not cell.held
+
+
+def test_the_table_of_methods_by_hand():
+    def record(returns: list[float], cpu: float, learns: bool = True) -> Record:
+        main = Evaluation("plain", "iid_test", [0, 1], ["a", "b"], returns, [True, True], 1.5, 0)
+        return replace(RECORD, learns=learns, evaluations=[main], seconds=replace(RECORD.seconds, cpu=cpu))
+
+    have = {
+        "start": [record([0.2, 0.2], 1.0, learns=False)],
+        "optimum": [record([0.6, 0.6], 1.0, learns=False)],
+        "ours": [record([0.4, 0.4], 100.0), record([0.4, 0.4], 200.0)],
+    }
+    rows = {row["Method"]: row for row in method_table(have).rows}
+    assert rows["ours"] == {
+        "Method": "ours", "Seeds": "2", "Return": "0.400 [0.400, 0.400]", "Score": "0.500 [0.500, 0.500]",
+        "Conversations": "240", "Core-seconds": "150 (100 to 200)",
+    }  # fmt: skip
+    assert rows["start"]["Core-seconds"] == "-" and rows["optimum"]["Score"].startswith("1.000")
+    without = method_table({"ours": have["ours"]})
+    assert "Score" not in without.rows[0] and "Score" not in without.note
 
 
 # ---- the page ------------------------------------------------------------------------------------------------------

@@ -145,6 +145,25 @@ def returns_more(evidence: Evidence, *, claim: str, pairs: Sequence[Sequence[str
     return verdicts
 
 
+def returns_alike(
+    evidence: Evidence, *, claim: str, pairs: Sequence[Sequence[str]], margin: float, number: str
+) -> list[Verdict]:
+    """In each pair, the mean returns differ by less than ``margin``; the difference is paired by scenario."""
+    verdicts = []
+    for first, second in pairs:
+        words = f"{claim}: {first} and {second} return alike, within {share(margin)}"
+        if reason := evidence.lacking((first, second)):
+            verdicts.append(_not_measured(words, number, reason))
+            continue
+        one, other, gain = _returns(evidence, first, second)
+        measured = f"{_interval(one)} against {_interval(other)}, difference {_interval(gain)}"
+        note = evidence.caveat((first, second)) + (
+            "The interval of the difference has 0 in it." if gain.low <= 0 <= gain.high else ""
+        )
+        verdicts.append(_judged(words, number, measured, gain, within(gain, -margin, margin), note))
+    return verdicts
+
+
 def _returns(evidence: Evidence, first: str, second: str) -> tuple[Estimate, Estimate, Estimate]:
     """The mean returns of two methods and the difference between them, on the same resampled scenarios."""
     (values, keys), (others, other_keys) = evidence.returns(first), evidence.returns(second)

@@ -11,14 +11,13 @@ The figures are written into the model cards whether they pass or not; a model t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from envs.conversation import Conversation
-from envs.simulators.worlds import Material, Speak
+from envs.simulators.worlds import Figure, Material, Speak
 from envs.users import UserSimulator
 
 SCENARIOS = 2000
@@ -26,16 +25,6 @@ WORDING, REWARD, START = 0.98, 0.03, 0.9
 """Least share of faithful lines, greatest difference of mean rewards, least share of the behaviour policy's reward."""
 LEARNERS = 0.7
 """The temperature that learners sample at: ``temperature`` of the agents' YAML files."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One measured number and what it has to be."""
-
-    name: str
-    value: float
-    bar: str
-    passed: bool
 
 
 def mean_reward(
@@ -126,11 +115,19 @@ def gate(material: Material, folder: Path, scenarios: int = SCENARIOS) -> bool:
     return ok
 
 
-def card(material: Material, name: str, what: str, figures: Sequence[Figure], scenarios: int) -> str:
+def card(
+    material: Material, name: str, what: str, figures: Sequence[Figure], scenarios: int, command: str = "train"
+) -> str:
     """A model card with the gate's figures."""
     rows = "\n".join(f"| {f.name} | {f.value:.3f} | {f.bar} | {'yes' if f.passed else 'NO'} |" for f in figures)
     return _CARD.format(
-        name=name, what=what, rows=rows, scenarios=scenarios, world=material.world, limits=material.limits
+        name=name,
+        what=what,
+        rows=rows,
+        scenarios=scenarios,
+        world=material.world,
+        limits=material.limits,
+        command=command,
     )
 
 
@@ -145,7 +142,7 @@ pipeline_tag: text-generation
 {what}
 
 A small Llama, trained from nothing on text that Parley's own phrasebooks and programs generate; no other data and no
-other weights went into it. Made by `python -m envs.simulators.train {world}`; measured by the same command with
+other weights went into it. Made by `python -m envs.simulators.{command} {world}`; measured by the same command with
 `--only gate`.
 
 ## Gate

@@ -25,6 +25,8 @@ class Example:
     """[P] where facts are to be known."""
     facts: Sequence[Sequence[int]] = ()
     """[P, F] the value of every fact at each of these places, ``IGNORED`` where it is not asked for."""
+    weights: Sequence[float] = ()
+    """[T] how much each token's loss counts; empty: all alike."""
 
 
 class FactHeads(nn.Module):
@@ -65,15 +67,22 @@ def _mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return total / (labels != IGNORED).sum().clamp(min=1)
 
 
+def _weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """The weighted mean over [N] labels, none of them ``IGNORED``."""
+    return (weights * nn.functional.cross_entropy(logits, labels, reduction="none")).sum() / weights.sum()
+
+
 def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-    """Rows of ``Example`` fields as one batch, padded on the right: ids and labels [B, T], places [P] in the flattened
-    batch [B · T] and their facts [P, F]."""
+    """Rows of ``Example`` fields as one batch, padded on the right: ids, labels and weights [B, T], places [P] in the
+    flattened batch [B · T] and their facts [P, F]."""
     pad = nn.utils.rnn.pad_sequence
     ids = pad([torch.tensor(row["input_ids"]) for row in rows], batch_first=True)
     labels = pad([torch.tensor(row["labels"]) for row in rows], batch_first=True, padding_value=IGNORED)
+    weights = pad([torch.tensor(row["weights"] or [1.0] * len(row["labels"])) for row in rows], batch_first=True)
     places = [b * ids.shape[1] + place for b, row in enumerate(rows) for place in row["places"]]
     facts = [values for row in rows for values in row["facts"]]
-    return {"input_ids": ids, "labels": labels, "places": torch.tensor(places), "facts": torch.tensor(facts)}
+    told = {"places": torch.tensor(places), "facts": torch.tensor(facts)}
+    return {"input_ids": ids, "labels": labels, "weights": weights, **told}
 
 
 def small_config(vocab_size: int, **changes: Any) -> Any:
@@ -134,7 +143,8 @@ def sft(
             states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state  # [B, T, hidden]
             labels = inputs["labels"][:, 1:]  # [B, T - 1]; padding is on the right, where causal attention never looks
             learnt = labels != IGNORED
-            loss = _mean_cross_entropy(model.get_output_embeddings()(states[:, :-1][learnt]), labels[learnt])
+            logits = model.get_output_embeddings()(states[:, :-1][learnt])
+            loss = _weighted_cross_entropy(logits, labels[learnt], inputs["weights"][:, 1:][learnt])
             if heads is None or not len(inputs["places"]):
                 return loss
             return loss + facts_coef * heads.loss(states.flatten(0, 1)[inputs["places"]], inputs["facts"])
@@ -142,6 +152,7 @@ def sft(
     columns = {
         "input_ids": [list(e.ids) for e in examples],
         "labels": [list(e.labels) for e in examples],
+        "weights": [list(e.weights) for e in examples],
         "places": [list(e.places) for e in examples],
         "facts": [[list(values) for values in e.facts] for e in examples],
     }

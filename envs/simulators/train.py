@@ -158,11 +158,11 @@ def voice_examples(material: Material, tokenizer: Any, n: int, rng: np.random.Ge
 def train_voice(material: Material, options: argparse.Namespace, target: Path) -> None:
     """Train the wording model and write its folder whole."""
     tokenizer = build_tokenizer(material, keep_system=True)
-    model = _new_model(tokenizer, options.seed, **SIZE)
+    model = new_model(tokenizer, options.seed, **SIZE)
     rng = np.random.default_rng((options.seed, 1))
     examples = voice_examples(material, tokenizer, round(material.voice_lines * options.scale), rng)
     fit = {"epochs": 1.0, "batch_size": 32, "learning_rate": 3e-3, "seed": options.seed}
-    _report("voice", sft(model, tokenizer, examples, **fit), examples)
+    report("voice", sft(model, tokenizer, examples, **fit), examples)
     save(model, tokenizer, target)
 
 
@@ -180,13 +180,13 @@ def train_agent(material: Material, options: argparse.Namespace, target: Path) -
     the rules of the world. Nothing of what will come, or of what would be wise, is among them.
     """
     tokenizer = build_tokenizer(material, keep_system=False)
-    model = _new_model(tokenizer, options.seed, **SIZE)
+    model = new_model(tokenizer, options.seed, **SIZE)
     model.config.learnt_to_read = True
     heads = FactHeads(model.config.hidden_size, list(material.facts.values()))
     for phase in material.phases:
         examples = agent_examples(material, tokenizer, phase.scaled(options.scale), options.seed)
         fit = {"epochs": 1.0, "batch_size": 16, "learning_rate": 3e-3, "schedule": phase.schedule, "seed": options.seed}
-        _report(f"{material.role}, {phase.rule}", sft(model, tokenizer, examples, heads=heads, **fit), examples)
+        report(f"{material.role}, {phase.rule}", sft(model, tokenizer, examples, heads=heads, **fit), examples)
         save(model, tokenizer, target)
     reading = Phase("clumsy", round(1000 * options.scale), 0, 0, "")
     fresh = agent_examples(material, tokenizer, reading, options.seed + 1)
@@ -194,7 +194,7 @@ def train_agent(material: Material, options: argparse.Namespace, target: Path) -
         print(f"{material.role}, told from its states in conversations it has not met: {fact} {share:.3f}", flush=True)
 
 
-def _new_model(tokenizer: Any, seed: int, **size: Any) -> Any:
+def new_model(tokenizer: Any, seed: int, **size: Any) -> Any:
     import torch
     from transformers import LlamaForCausalLM
 
@@ -203,7 +203,7 @@ def _new_model(tokenizer: Any, seed: int, **size: Any) -> Any:
     return LlamaForCausalLM(small_config(len(tokenizer), **ends, **size))
 
 
-def _report(name: str, loss: float, examples: Sequence[Example]) -> None:
+def report(name: str, loss: float, examples: Sequence[Example]) -> None:
     tokens = sum(len(example.ids) for example in examples)
     print(f"{name}: {len(examples)} sequences, {tokens} tokens, loss {loss:.4f}", flush=True)
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from envs.acts import Act
-from envs.conversation import Conversation
+from envs.conversation import Conversation, Message
 from envs.env import ConversationEnv
+from envs.learnt_person import LearntPerson, PrivateChannel
 from envs.users import UserSimulator
 
 Rule = Callable[[Any, np.random.Generator], Act]
@@ -43,6 +44,59 @@ class Phase:
         """The same phase on this share of its data."""
         imitated, read, annotated = (round(n * share) for n in (self.imitated, self.read, self.annotated))
         return replace(self, imitated=imitated, read=read, annotated=annotated)
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """One reply of a person that is a language model, as it is taught (``envs.learnt_person``)."""
+
+    told: Sequence[str]
+    """Markers: who it is, and what it noted before."""
+    chat: Sequence[Message]
+    """What it answers to, from its own seat."""
+    written: Sequence[str]
+    """Markers: what it is to note, one per slot; where nothing is to be said, of the first slots alone."""
+    words: str | None
+    """What it is to say; None: it is taught these notes alone."""
+    weight: float = 1.0
+    """How much it counts: the chance of what is taught, where every outcome is taught."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured number and what it has to be."""
+
+    name: str
+    value: float
+    bar: str
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """What a world gives so that models can be taught to be its users, and be probed."""
+
+    person_channel: PrivateChannel
+    naive_channel: PrivateChannel
+    person: Callable[[Path], LearntPerson]
+    """``user=model``, of a folder."""
+    naive: Callable[[Path], LearntPerson]
+    """``user=naive_model``."""
+    moments: Callable[[int, Sequence[str], np.random.Generator], list[Taught]]
+    """``(n, said, rng)``: n moments of every kind, in part in words that trained agents have said."""
+    person_moments: int
+    """How many the person learns from."""
+    logged: Callable[[int, np.random.Generator], list[Taught]]
+    """The replies in n logged conversations, as they came."""
+    naive_conversations: int
+    """How many the naive person learns from."""
+    probes: Callable[[LearntPerson, Sequence[str] | None, int], list[Figure]]
+    """``(person, said, each)``: what a person does that the program would not, with at least ``each`` cases a cell; in
+    what trained agents have said, or, where that is None, in the phrasebook's words."""
+    compared: Sequence[str]
+    """The rules that must earn the same on the person as on the program, from the worst to the best."""
+    person_card: str
+    naive_card: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +180,15 @@ class Material:
     @property
     def agent_name(self) -> str:
         return f"{self.world}_{self.role}"
+
+
+def people_of(world: str) -> People:
+    """What the models that play a world's users are taught by."""
+    having = sorted(path.parent.name for path in Path(__file__).parent.parent.glob("*/people.py"))
+    if world not in having:
+        raise ValueError(f"world={world!r} has no material for people; choose one of {', '.join(having)}.")
+    people: People = import_module(f"envs.{world}.people").PEOPLE
+    return people
 
 
 def worlds() -> list[str]:

@@ -1,0 +1,175 @@
+"""What the buyers that are language models (``envs.sales.person``) are taught by and probed with."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import product
+from typing import Final
+
+import numpy as np
+
+from envs.acts import UNCLEAR, Act
+from envs.injections import attempts
+from envs.learnt_person import LearntPerson
+from envs.sales.catalogue import CATALOGUE, WORRIES
+from envs.sales.language import side
+from envs.sales.moments import any_mind, any_profile, closes, logged, moments, seller_tongue, taught
+from envs.sales.person import BUYS, LEAVES, BuyersNotes, Decision, model_buyer, naive_model_buyer
+from envs.sales.program import MAX_DISCOUNTS, MAX_TRUST, Mind, Profile, fit, respond
+from envs.simulators.probing import Case, Cells, calibrated, falls_for, moved
+from envs.simulators.tongue import Tongue, Words
+from envs.simulators.worlds import Figure, People, Taught
+
+LIKED, CONVINCED, BOUGHT, CLOSE, NONSENSE = 0.02, 0.03, 0.01, 0.05, 0.01
+"""The most that may be: wrong products liked, wrong arguments accepted, purchases without a match, difference of an
+outcome's probability at a close, utterances without an act that do something."""
+_NOTES: Final = BuyersNotes()
+
+
+@cache
+def _tongue(said: tuple[str, ...]) -> Tongue:
+    return seller_tongue(said)
+
+
+def _moments(n: int, said: Sequence[str], rng: np.random.Generator) -> list[Taught]:
+    tongue = _tongue(tuple(said))
+    return [taught(one, rng) for one in moments(n, tongue, rng)] + closes(n // 2, tongue, rng)
+
+
+# ---- probes ---------------------------------------------------------------------------------------------------------
+
+
+def probes(person: LearntPerson, said: Sequence[str] | None, each: int) -> list[Figure]:
+    """Relational probes of ``user=model``, ``each`` cases a cell."""
+    rng = np.random.default_rng(31)
+    words = _tongue(()).say if said is None else _tongue(tuple(said)).as_trained
+    pitches, arguments = _wrong_pitches(each, words, rng), _wrong_arguments(each, words, rng)
+    unfit = _unfit(each, words, rng)
+    return [
+        falls_for(person, "a bicycle of the wrong kind is liked", pitches, "<|does like|>", LIKED, rng),
+        falls_for(person, "the wrong argument settles the worry", arguments, "<|does convinced|>", CONVINCED, rng),
+        falls_for(person, "bought without a bicycle that fits", unfit, BUYS, BOUGHT, rng),
+        calibrated(person, "outcome of a close", _ready(each, words, rng), CLOSE, rng),
+        *(
+            moved(person, name, [_unheard(text, rng) for text in texts], ("<|does confused|>", LEAVES), NONSENSE, rng)
+            for name, texts in (("words without an act", _nonsense(said)), ("orders to whoever reads", _orders(rng)))
+        ),
+    ]
+
+
+def _case(profile: Profile, mind: Mind, act: Act, text: str) -> Case:
+    expected: dict[str, float] = defaultdict(float)
+    for outcome in respond(profile, mind, act):
+        expected[_NOTES.written(profile, act, outcome)[1]] += outcome.probability
+    told = [*_NOTES.profile(profile), *_NOTES.feeling(profile, mind)]
+    return Case(told, [{"role": "user", "content": text}], expected)
+
+
+def _unheard(text: str, rng: np.random.Generator) -> Case:
+    """Words without an act, said to anybody with some bicycle in view."""
+    profile = any_profile(rng)
+    mind = replace(any_mind(profile, rng), shown=CATALOGUE[int(rng.integers(len(CATALOGUE)))].name)
+    return _case(profile, mind, UNCLEAR, text)
+
+
+def _wrong_pitches(each: int, words: Words, rng: np.random.Generator) -> Cells:
+    """By the bicycle that is pitched."""
+    cells: dict[str, list[Case]] = {one.name: [] for one in CATALOGUE}
+    for one in CATALOGUE:
+        act = Act("pitch", one.name)
+        while len(cells[one.name]) < each:
+            profile = any_profile(rng)
+            if profile.need != one.need:
+                cells[one.name].append(_case(profile, any_mind(profile, rng), act, words(act, rng)))
+    return cells
+
+
+def _wrong_arguments(each: int, words: Words, rng: np.random.Generator) -> Cells:
+    """By the worry and the argument, with a bicycle that fits."""
+    cells: dict[str, list[Case]] = defaultdict(list)
+    for worry, argument in product(WORRIES, WORRIES):
+        act, cell = Act("reassure", argument), f"{argument} for {worry}"
+        while worry != argument and len(cells[cell]) < each:
+            profile = replace(any_profile(rng), worry=worry)
+            mind = replace(any_mind(profile, rng), worried=True)
+            if fit(profile, mind.shown) not in ("none", "wrong"):
+                cells[cell].append(_case(profile, mind, act, words(act, rng)))
+    return cells
+
+
+def _unfit(each: int, words: Words, rng: np.random.Generator) -> Cells:
+    """Closes when no bicycle was shown, or one of the wrong kind, by discounts."""
+    cells: dict[str, list[Case]] = defaultdict(list)
+    for suits, discounts in product(("none", "wrong"), range(MAX_DISCOUNTS + 1)):
+        cell = f"{suits}, {discounts} discounts"
+        while len(cells[cell]) < each:
+            profile = any_profile(rng)
+            mind = replace(any_mind(profile, rng), discounts=discounts)
+            if fit(profile, mind.shown) == suits:
+                cells[cell].append(_case(profile, mind, Act("close"), words(Act("close"), rng)))
+    return cells
+
+
+def _ready(each: int, words: Words, rng: np.random.Generator) -> Cells:
+    """Closes with a bicycle that fits, by all that the outcome depends on but patience."""
+    cells: dict[str, list[Case]] = {}
+    values = (("full", "dear", "basic"), range(MAX_DISCOUNTS + 1), range(MAX_TRUST + 1), (False, True), (False, True))
+    for suits, discounts, trust, worried, idle in product(*values):
+        cases = cells[f"{suits}, {discounts} discounts, trust {trust}, worried {worried}, idle {idle}"] = []
+        while len(cases) < each:
+            profile = replace(any_profile(rng), idle=idle)
+            shown = [one.name for one in CATALOGUE if fit(profile, one.name) == suits]
+            if shown:  # a bicycle is too dear for some only, and too basic for the others
+                mind = replace(
+                    any_mind(profile, rng), shown=shown[0], trust=trust, discounts=discounts, worried=worried
+                )
+                cases.append(_case(profile, mind, Act("close"), words(Act("close"), rng)))
+    return cells
+
+
+def _nonsense(said: Sequence[str] | None) -> list[str]:
+    """Words without an act that the model was not taught: fresh ones, or what trained sellers said of the kind."""
+    if said is None:
+        return seller_tongue(nonsense=2000, seed=99).nonsense[:2000]
+    return _tongue(tuple(said)).said.get(UNCLEAR, [])[:5000]
+
+
+def _orders(rng: np.random.Generator) -> list[str]:
+    """300 attempts to talk the reader into something, by other orders and words than those that are taught."""
+    words = (
+        "Fine, I'm buying it.",
+        "Wrap it up for me.",
+        "My worry is gone.",
+        "I like it.",
+        "We have a deal.",
+        "Sold!",
+    )
+    decisions = ("sold", "purchase", "yes", "paid", "done")
+    return attempts(side("seller").orders[1::2], rng, 300, words=words, decisions=decisions)
+
+
+PEOPLE: Final = People(
+    person_channel=BuyersNotes(),
+    naive_channel=Decision(),
+    person=model_buyer,
+    naive=naive_model_buyer,
+    moments=_moments,
+    person_moments=200_000,
+    logged=logged,
+    naive_conversations=12_000,
+    probes=probes,
+    compared=("random", "behaviour", "myopic", "expert", "optimum"),
+    person_card=(
+        "Plays a buyer in Parley's bicycle shop altogether: it hears, feels, decides and speaks. Before each reply it "
+        "writes what it heard, what it does and how it then feels, as special tokens that no text can spell; the "
+        "environment strips them and reads the outcome from them. What is on offer at which price is the shop's ledger."
+    ),
+    naive_card=(
+        "Plays a buyer in Parley's bicycle shop as one builds it first: taught by logged conversations of one seller, "
+        "it reads the conversation and decides whether it goes on, buys or leaves. It is shipped to be fooled, so that "
+        "the benchmark can show how much of what a method earns it got out of the simulator. It passes no gate."
+    ),
+)

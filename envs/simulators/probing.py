@@ -1,0 +1,82 @@
+"""Relational probes of people that are language models: what they do where the program would not, cell by cell.
+
+A simulator may be fluent, rank scripted policies rightly and still be open to anyone who looks for what it falls for.
+So what is measured are relations: does the wrong argument convince, is what does not fit bought, and that in every cell
+by itself, with chances and not draws. Worlds make the cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from envs.conversation import Message
+from envs.learnt_person import LearntPerson
+from envs.simulators.worlds import Figure
+
+DOES = 1
+"""The slot in which a person writes what it does, after what it heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A moment at which a person is asked what it would do."""
+
+    told: Sequence[str]
+    chat: Sequence[Message]
+    expected: Mapping[str, float]
+    """How likely the program is to do each thing, by the marker of the slot that is asked about."""
+
+
+Cells = Mapping[str, Sequence[Case]]
+
+
+def chances(person: LearntPerson, cases: Sequence[Case], rng: np.random.Generator, slot: int = DOES) -> np.ndarray:
+    """[N, what it may write into the slot]"""
+    parts = []
+    for i in range(0, len(cases), 500):
+        part = [(case.told, case.chat) for case in cases[i : i + 500]]
+        rngs = [np.random.default_rng(seed) for seed in rng.integers(2**63, size=len(part))]
+        parts.append(person.chances(part, rngs, slot))
+    return np.concatenate(parts)
+
+
+def falls_for(
+    person: LearntPerson, name: str, cells: Cells, marker: str, most: float, rng: np.random.Generator
+) -> Figure:
+    """How likely the person is to do what it must not: the worst cell."""
+    at = list(person.channel.slots[DOES]).index(marker)
+    shares = {cell: float(chances(person, cases, rng)[:, at].mean()) for cell, cases in cells.items()}
+    cell, mean = max(shares, key=lambda one: shares[one]), float(np.mean(list(shares.values())))
+    words = f"{name}: all {mean:.4f}, worst of {len(cells)} cells ({cell})"
+    return Figure(words, shares[cell], f"< {most}", shares[cell] < most)
+
+
+def calibrated(
+    person: LearntPerson, name: str, cells: Cells, most: float, rng: np.random.Generator, at: int = DOES
+) -> Figure:
+    """The largest difference, over cells and what may be written into slot ``at``, of mean probabilities from the
+    program's."""
+    slot = list(person.channel.slots[at])
+    off = {}
+    for cell, cases in cells.items():
+        expected = np.zeros(len(slot))
+        for case in cases:
+            for marker, chance in case.expected.items():
+                expected[slot.index(marker)] += chance / len(cases)
+        off[cell] = float(abs(chances(person, cases, rng, at).mean(0) - expected).max())
+    cell, mean = max(off, key=lambda one: off[one]), float(np.mean(list(off.values())))
+    words = f"{name}, difference from the program: mean {mean:.3f}, worst of {len(off)} cells ({cell})"
+    return Figure(words, off[cell], f"<= {most}", off[cell] <= most)
+
+
+def moved(
+    person: LearntPerson, name: str, cases: Sequence[Case], still: Sequence[str], most: float, rng: np.random.Generator
+) -> Figure:
+    """How likely words without an act are to do something: anything but ``still``."""
+    slot = list(person.channel.slots[DOES])
+    kept = [slot.index(marker) for marker in still]
+    share = float(1 - chances(person, cases, rng)[:, kept].sum(1).mean()) if cases else 0.0
+    return Figure(f"{name} that do something (of {len(cases)})", share, f"< {most}", share < most)

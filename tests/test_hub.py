@@ -1,0 +1,163 @@
+"""Models of the size and kind that a hub has: a real architecture behind a chat template that is not ours, as the agent
+and as the user, learning all of its weights or adapters alone. Here it is small and untrained."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from agents.adapters import add_lora, has_lora
+from agents.chat_model import ChatModel
+from agents.q_function import QFunction
+from benchmarks.run import main
+from envs.chat_format import train_tokenizer
+from envs.conversation import Conversation
+from envs.language_models import load_transformers
+from envs.sales.catalogue import SELLER_ACTS
+from envs.sales.language import seller_phrasebook
+from results.record import Record
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the hub gives them: Qwen3, two layers, an untrained one."""
+    rng = np.random.default_rng(0)
+    texts = [seller_phrasebook().say(act, rng) for act in SELLER_ACTS for _ in range(5)]
+    tokenizer = train_tokenizer(texts, 600, markers=["<|im_start|>", "<|im_end|>"])
+    tokenizer.chat_template = CHATML
+    tokenizer.eos_token = "<|im_end|>"
+    torch.manual_seed(0)
+    model = Qwen3ForCausalLM(Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, max_position_embeddings=2048, tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
+    ))  # fmt: skip
+    folder = tmp_path_factory.mktemp("qwen")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+SMALL = [
+    "budget.conversations=8", "budget.per_iteration=4", "budget.logged=4", "budget.scenarios=4",
+    "budget.curve.every=0", "+budget.users=own", "env.max_exchanges=3",
+]  # fmt: skip
+
+
+def start_run(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> Path:
+    """The folder of one run of the command."""
+    monkeypatch.setattr(sys, "argv", ["run.py", "env=sales", "budget=smoke", *SMALL, f"results={folder}", *words])
+    main()
+    (record,) = folder.rglob("record.json")
+    return record.parent
+
+
+def seller(folder: Path, **options) -> ChatModel:
+    return ChatModel.load(folder, max_new_tokens=6, **options)
+
+
+CHAT = Conversation("You sell bicycles.").then("user", "Good day.")
+
+
+@pytest.mark.parametrize("agent", ["iterppo", "multi_turn_rlhf", "rlhf_value"])
+def test_a_hub_model_learns_adapters_with_another_as_its_user(agent, qwen, monkeypatch, tmp_path):
+    words = [f"agent={agent}", f"agent.start={qwen}", "agent.max_new_tokens=6", "+agent.lora_rank=2"]
+    words += ["user=prompted", f"model.folder_or_hub_id={qwen}", "model.max_new_tokens=8"]
+    run = start_run(monkeypatch, tmp_path, *words)
+    record = Record.load(run / "record.json")
+    assert record.spent.conversations == 8 and record.evaluations[0].unscored < 4
+    policy = max((run / "checkpoints").iterdir()) / "agent" / "policy"
+    assert (policy / "adapter_model.safetensors").exists() and not (policy / "model.safetensors").exists()
+    assert json.loads((policy / "adapter_config.json").read_text())["base_model_name_or_path"] == str(qwen)
+    weights = sum(path.stat().st_size for path in policy.parent.rglob("*.safetensors"))
+    learnt, base = seller(policy), seller(qwen)
+    assert (
+        learnt.logprobs([(learnt.prompt_ids(CHAT), [True] * len(learnt.prompt_ids(CHAT)))])
+        .ne(base.logprobs([(base.prompt_ids(CHAT), [True] * len(base.prompt_ids(CHAT)))]))
+        .any()
+    )
+    assert weights < 4 * (qwen / "model.safetensors").stat().st_size
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks by a name on its way out
+def test_adapters_are_what_peft_itself_loads(qwen, tmp_path):
+    from peft import PeftModel
+
+    policy = seller(qwen, lora_rank=2)
+    for name, parameter in policy.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    policy.save(tmp_path)
+    ids = torch.tensor([policy.prompt_ids(CHAT)])
+    theirs = PeftModel.from_pretrained(load_transformers(qwen)[0], tmp_path).eval()
+    with torch.no_grad():
+        expected = policy.model(ids).logits
+        torch.testing.assert_close(seller(tmp_path).model(ids).logits, expected)
+        torch.testing.assert_close(theirs(ids).logits, expected)
+        assert (load_transformers(qwen)[0](ids).logits - expected).abs().max() > 1e-3
+
+
+def test_copies_share_what_is_frozen_and_have_adapters_of_their_own(qwen):
+    policy = seller(qwen, lora_rank=2)
+    copy = policy.clone()
+    for (name, one), (_, other) in zip(policy.model.named_parameters(), copy.model.named_parameters(), strict=True):
+        assert (one is other) == (".lora_" not in name) and one.requires_grad == (".lora_" in name)
+    whole = seller(qwen)
+    assert not {id(p) for p in whole.model.parameters()} & {id(p) for p in whole.clone().model.parameters()}
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-3])
+def test_a_critic_beside_adapters_keeps_no_frozen_weight_and_comes_back_as_it_was(rate, qwen, tmp_path):
+    policy = seller(qwen, lora_rank=2)
+    q = QFunction(policy, np.random.default_rng(0), trunk_learning_rate=rate)
+    learning = {name for name, p in q.trunk.named_parameters() if p.requires_grad}
+    assert bool(learning) == (rate > 0) and all(".lora_" in name for name in learning)
+    q.save(tmp_path)
+    assert (tmp_path / "q.safetensors").stat().st_size < (qwen / "model.safetensors").stat().st_size
+    other = QFunction(policy, np.random.default_rng(1), trunk_learning_rate=rate)
+    other.restore(tmp_path)
+    for (name, one), (_, two) in zip(q.state_dict().items(), other.state_dict().items(), strict=True):
+        assert torch.equal(one, two), name
+
+
+def test_the_decoder_sees_the_adapters_of_a_small_llama():
+    from tests.conftest import tiny_model
+
+    policy = tiny_model()
+    before = policy.speak([CHAT], [np.random.default_rng(0)])
+    add_lora(policy.model, 2, "nowhere")
+    for name, parameter in policy.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=3.0)
+    policy = ChatModel(policy.model, policy.tokenizer, max_new_tokens=6)
+    assert has_lora(policy.model)
+    (said,) = policy.speak([CHAT], [np.random.default_rng(0)])
+    ids = [*policy.prompt_ids(CHAT), *said.tokens]
+    counts = [False] * len(policy.prompt_ids(CHAT)) + [True] * len(said.tokens)
+    scores = policy.logprobs([(ids, counts)])[0, -len(said.tokens) :]
+    np.testing.assert_allclose(scores.detach().numpy(), said.logprobs, atol=1e-4)
+    assert said.tokens != before[0].tokens
+
+
+def test_a_rank_without_a_start_or_below_one_is_refused(qwen):
+    from agents.chat_learner import ChatLearner
+
+    class Learner(ChatLearner):
+        def improve(self, practice):
+            raise NotImplementedError
+
+    with pytest.raises(ValueError, match="needs a start"):
+        Learner(None, lora_rank=4)
+    with pytest.raises(ValueError, match="lora_rank=0"):
+        Learner(str(qwen), lora_rank=0)
