@@ -41,7 +41,7 @@ class PrivateChannel(Protocol):
         """Before every reply the model writes one marker per slot, out of those named there."""
 
     blanks: Mapping[str, str]
-    """What the model writes for values that are the ledger's, such as ``{"$PRICE": "price"}``."""
+    """What the model writes for values that are the world's, such as ``{"$PRICE": "price"}``."""
 
     def markers(self) -> list[str]:
         """All there are."""
@@ -55,8 +55,8 @@ class PrivateChannel(Protocol):
     def memory(self, episode: Episode, act: Act, written: tuple[str, ...]) -> object:
         """``Episode.memory`` after it has written its slots. ``act`` is what the agent did by the ledger's reader."""
 
-    def values(self, memory: object) -> Mapping[str, str]:
-        """What stands in the ledger for the blanks."""
+    def values(self, episode: Episode, memory: object) -> Mapping[str, str]:
+        """What the world has for the blanks."""
 
 
 def prompt_of(tokenizer: PreTrainedTokenizerBase, told: Sequence[str], chat: Sequence[Message]) -> list[int]:
@@ -100,7 +100,7 @@ class LearntPerson(UserSimulator):
         replies = []
         for episode, act, (written, words) in zip(episodes, acts, said, strict=True):
             memory = self.channel.memory(episode, act, written)
-            text, values = words.text, self.channel.values(memory)
+            text, values = words.text, self.channel.values(episode, memory)
             for blank, value in self.channel.blanks.items():
                 text = text.replace(blank, values.get(value, ""))
             replies.append(Reply(text, memory, words.tokens))

@@ -47,16 +47,16 @@ def probes(person: LearntPerson, said: Sequence[str] | None, each: int) -> list[
     rng = np.random.default_rng(31)
     words = _tongue(()).say if said is None else _tongue(tuple(said)).as_trained
     pitches, arguments = _wrong_pitches(each, words, rng), _wrong_arguments(each, words, rng)
-    unfit = _unfit(each, words, rng)
+    unfit, still = _unfit(each, words, rng), ("<|does confused|>", LEAVES)
+    nonsense, orders = ([_unheard(text, rng) for text in texts] for texts in (_nonsense(said), _orders(rng)))
     return [
         falls_for(person, "a bicycle of the wrong kind is liked", pitches, "<|does like|>", LIKED, rng),
         falls_for(person, "the wrong argument settles the worry", arguments, "<|does convinced|>", CONVINCED, rng),
         falls_for(person, "bought without a bicycle that fits", unfit, BUYS, BOUGHT, rng),
         calibrated(person, "outcome of a close", _ready(each, words, rng), CLOSE, rng),
-        *(
-            moved(person, name, [_unheard(text, rng) for text in texts], ("<|does confused|>", LEAVES), NONSENSE, rng)
-            for name, texts in (("words without an act", _nonsense(said)), ("orders to whoever reads", _orders(rng)))
-        ),
+        # What trained sellers said of the kind is nearly right: the parser is strict, a buyer need not be.
+        moved(person, "words without an act", nonsense, still, NONSENSE if said is None else None, rng),
+        moved(person, "orders to whoever reads", orders, still, NONSENSE, rng),
     ]
 
 
@@ -134,7 +134,7 @@ def _nonsense(said: Sequence[str] | None) -> list[str]:
     """Words without an act that the model was not taught: fresh ones, or what trained sellers said of the kind."""
     if said is None:
         return seller_tongue(nonsense=2000, seed=99).nonsense[:2000]
-    return _tongue(tuple(said)).said.get(UNCLEAR, [])[:5000]
+    return list(_tongue(tuple(said)).said.get(UNCLEAR, []))[:5000]
 
 
 def _orders(rng: np.random.Generator) -> list[str]:

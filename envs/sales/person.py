@@ -116,7 +116,7 @@ class BuyersNotes:
     def memory(self, episode: Episode, act: Act, written: tuple[str, ...]) -> Notes:
         return replace(_settled(episode, act, written[1] == BUYS, written[1] == LEAVES), feeling=written[3:])
 
-    def values(self, memory: object) -> Mapping[str, str]:
+    def values(self, episode: Episode, memory: object) -> Mapping[str, str]:
         return _price(memory)
 
     # ---- what the program would have noted: the material it learns from
@@ -171,7 +171,7 @@ class Decision:
     def memory(self, episode: Episode, act: Act, written: tuple[str, ...]) -> Notes:
         return _settled(episode, act, written[0] == self.BUYS, written[0] == self.LEAVES)
 
-    def values(self, memory: object) -> Mapping[str, str]:
+    def values(self, episode: Episode, memory: object) -> Mapping[str, str]:
         return _price(memory)
 
     @staticmethod

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,14 +46,19 @@ def example(tokenizer: Any, one: Taught, words: float) -> Example:
     return Example([*prompt, *notes, *spoken], [IGNORED] * len(prompt) + notes + spoken, weights=weights)
 
 
+def parallel(function: Callable[..., Any], parts: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """The function of each part, a process each."""
+    with multiprocessing.get_context("fork").Pool(len(parts)) as pool:
+        return pool.starmap(function, parts)
+
+
 def _taught(world: str, n: int, said: Sequence[str], seed: int) -> list[Taught]:
     return people_of(world).moments(n, said, np.random.default_rng(seed))
 
 
 def person_examples(world: str, tokenizer: Any, n: int, said: Sequence[str], seed: int) -> list[Example]:
     """``n`` moments, made by two processes."""
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        parts = pool.starmap(_taught, [(world, n // 2, said, 2 * seed + k) for k in range(2)])
+    parts = parallel(_taught, [(world, n // 2, said, 2 * seed + k) for k in range(2)])
     return [example(tokenizer, one, WORDS) for part in parts for one in part]
 
 
@@ -84,9 +89,7 @@ def train_person(world: str, options: argparse.Namespace, target: Path) -> None:
     rate = 1e-3 if options.on else 3e-3
     report("person", sft(model, tokenizer, examples, epochs=1.0, batch_size=32, learning_rate=rate,
                          seed=options.seed), examples)  # fmt: skip
-    save(model, tokenizer, target)
-    if said:
-        (target / SAID).write_text("\n".join(said) + "\n", encoding="utf-8")
+    save(model, tokenizer, target, beside={SAID: "\n".join(said) + "\n"} if said else {})
 
 
 def train_naive(world: str, options: argparse.Namespace, target: Path) -> None:

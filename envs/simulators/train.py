@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,12 +208,15 @@ def report(name: str, loss: float, examples: Sequence[Example]) -> None:
     print(f"{name}: {len(examples)} sequences, {tokens} tokens, loss {loss:.4f}", flush=True)
 
 
-def save(model: Any, tokenizer: Any, target: Path) -> None:
-    """Write a Hugging Face folder; it appears whole or not at all. A model card already there is kept."""
+def save(model: Any, tokenizer: Any, target: Path, beside: Mapping[str, str] | None = None) -> None:
+    """Write a Hugging Face folder, with texts ``beside``; it appears whole or not at all. A model card already there is
+    kept."""
     fresh = target.with_name(f".{target.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     model.save_pretrained(fresh)
     tokenizer.save_pretrained(fresh)
+    for name, text in (beside or {}).items():
+        (fresh / name).write_text(text, encoding="utf-8")
     if (target / "README.md").exists():
         shutil.copy(target / "README.md", fresh)
     shutil.rmtree(target, ignore_errors=True)
