@@ -189,6 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scenarios", type=int, default=1000)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     try:
         import trl
         from trl.experimental.ppo import PPOTrainer  # noqa: F401
