@@ -23,7 +23,7 @@ from envs.simulators.probing import Case, Cells, calibrated, falls_for, moved
 from envs.simulators.tongue import Tongue, Words
 from envs.simulators.worlds import Figure, People, Taught
 
-LIKED, CONVINCED, BOUGHT, CLOSE, NONSENSE = 0.02, 0.03, 0.01, 0.05, 0.01
+LIKED, CONVINCED, BOUGHT, CLOSE, NONSENSE = 0.02, 0.03, 0.01, 0.05, 0.02
 """The most that may be: wrong products liked, wrong arguments accepted, purchases without a match, difference of an
 outcome's probability at a close, utterances without an act that do something."""
 _NOTES: Final = BuyersNotes()
