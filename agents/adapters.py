@@ -51,13 +51,17 @@ def add_lora(model: PreTrainedModel, rank: int, base: str, alpha: float | None =
 
 def load_lora(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """Put the adapters of ``folder`` into their model, in place."""
-    peft = _peft()
+    _put_in(model, _peft().LoraConfig.from_pretrained(str(folder)))
+    read_lora(model, folder)
+    return model
+
+
+def read_lora(model: PreTrainedModel, folder: Path) -> None:
+    """The weights of the adapters in ``folder`` into those that ``model`` has."""
     from safetensors.torch import load_file
 
-    _put_in(model, peft.LoraConfig.from_pretrained(str(folder)))
     weights = {name.removeprefix(_PREFIX): tensor for name, tensor in load_file(folder / _WEIGHTS).items()}
-    peft.set_peft_model_state_dict(model, weights)
-    return model
+    _peft().set_peft_model_state_dict(model, weights)
 
 
 def save_lora(model: PreTrainedModel, folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.adapters import has_lora, read_lora
 from agents.agent import Agent
 from agents.chat_model import ChatModel
 from agents.practice import Practice
@@ -43,8 +44,16 @@ class ChatLearner(Agent):
         self._loading: dict[str, Any] = {"device": device, "dtype": dtype}
         if start is not None:
             self._begin_with(self._load(start, lora_rank=lora_rank))
-        elif lora_rank is not None:
-            raise ValueError(f"lora_rank={lora_rank} needs a start; adapters beside an untrained model learn nothing.")
+        elif lora_rank is not None or (device, dtype) != ("cpu", "float32"):
+            raise ValueError(
+                f"device={device}, dtype={dtype}, lora_rank={lora_rank}: these are for a start that is given; without "
+                "one a small model is made here, which learns on the CPU in float32."
+            )
+        if dtype != "float32" and not has_lora(self.start.model):
+            raise ValueError(
+                f"dtype={dtype} loses the small steps of an optimizer; learn adapters beside it (lora_rank=16), or all "
+                "weights in float32."
+            )
 
     def prepare(self, practice: Practice) -> None:
         """Make the start if none was given."""
@@ -63,7 +72,11 @@ class ChatLearner(Agent):
 
     def restore(self, folder: Path) -> None:
         self._begin_with(self._load(folder / "start"))
-        self.policy = self._load(folder / "policy")
+        if has_lora(self.start.model):  # what is frozen stays in memory once
+            read_lora(self.policy.model, folder / "policy")
+            self.policy.forget()
+        else:
+            self.policy = self._load(folder / "policy")
 
     def _begin_with(self, policy: ChatModel) -> None:
         self.policy, self.start = policy, policy.clone()

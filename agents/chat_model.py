@@ -100,6 +100,8 @@ class ChatModel:
         base = base_of(folder_or_hub_id)
         model, tokenizer = load_transformers(base or folder_or_hub_id, device=device, dtype=dtype)
         if base is not None:
+            if lora_rank is not None:
+                raise ValueError(f"lora_rank={lora_rank}, but {str(folder_or_hub_id)!r} holds adapters; leave it out.")
             load_lora(model, Path(folder_or_hub_id))
         elif lora_rank is not None:
             add_lora(model, lora_rank, str(folder_or_hub_id))

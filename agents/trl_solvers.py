@@ -29,6 +29,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from agents.adapters import has_lora
 from agents.agent import check_range
 from agents.chat_model import ChatModel
 from agents.packing import Prompts, pack
@@ -104,6 +105,8 @@ class TRLSolver:
         start: ChatModel | None = None,
     ) -> Metrics:
         """See ``agents.ppo.SingleTurnSolver``; ``start`` is left aside."""
+        if has_lora(policy.model):
+            raise ValueError("TRL's trainers are given whole models here; leave solver=… or lora_rank=… out.")
         from datasets import Dataset
         from transformers.trainer_callback import PrinterCallback
 

@@ -20,6 +20,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -243,14 +244,34 @@ class RunFolder:
         return Journal()
 
     def restored(self, agent: Agent) -> Agent:
-        """``agent`` as the newest complete checkpoint has it, for asking and not for going on; as it is if the agent
-        never learnt. Raises ``RunError`` when none is complete."""
-        saved = [path for path in self._saved() if not _damage(path)]
-        if saved:
+        """``agent`` as it was when the run was finished, for asking and not for going on; one that does not learn as it
+        is.
+
+        Raises ``RunError`` when the last checkpoint is not whole: the one before it is another agent.
+        """
+        if not agent.learns:
+            return agent
+        saved = self._saved()
+        if not saved or (damage := _damage(saved[-1])):
+            why = f"{saved[-1]} is damaged ({damage})" if saved else f"{self.checkpoints} holds no checkpoint"
+            raise RunError(f"{why}; make the run anew with resume=never (it moves this one aside).")
+        try:
             agent.restore(saved[-1] / "agent")
-        elif agent.learns:
-            raise RunError(f"{self.checkpoints} holds no complete checkpoint; start anew with resume=never.")
+        except (ValueError, TypeError, LookupError, OSError, RuntimeError) as error:
+            raise RunError(
+                f"{saved[-1]} is whole, but {type(agent).__name__} can't be restored from it: {error}. If its code has "
+                "changed since, make the run anew with resume=never (it moves this one aside)."
+            ) from error
         return agent
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold a finished run's folder, to add something to it. Raises ``RunError`` if another process does."""
+        self._hold()
+        try:
+            yield
+        finally:
+            self._release()
 
     def _restore(self, path: Path, agent: Agent, practice: Practice) -> Journal:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))

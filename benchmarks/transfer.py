@@ -33,6 +33,7 @@ from benchmarks.learn import use_threads
 from benchmarks.progress import RunError, quieten_libraries, readable_errors, say
 from benchmarks.provenance import commit, dirty
 from envs.env import ConversationEnv
+from envs.learnt_person import LearntPerson
 from results.record import Evaluation
 from results.transfer import Transfer, write
 
@@ -69,7 +70,8 @@ class Plan:
     @property
     def name(self) -> str:
         digest = hashlib.sha256("\n".join(self.overrides).encode()).hexdigest()[:8]
-        return "-".join([self.env, self.agent, self.budget, *([digest] if self.overrides else [])])
+        more = [*([self.split] if self.split else []), *([digest] if self.overrides else [])]
+        return "-".join([self.env, self.agent, self.budget, *more])
 
     def cells(self) -> list[Cell]:
         """The runs: the reference's own, then one per training user and seed."""
@@ -79,13 +81,14 @@ class Plan:
 
     def cell(self, agent: str, user: str, seed: int) -> Cell:
         """The run of ``agent`` that learns with ``user``; its name says whom it learnt with."""
-        more = self.overrides if agent == self.agent else ()
+        others = [word for word in self.overrides if not word.lstrip("+~").startswith(("agent.", "solver"))]
+        more = self.overrides if agent == self.agent else others
         words = (f"agent={agent}", f"env={self.env}", f"user={user}", f"budget={self.budget}", f"seed={seed}", *more)
         return Cell(agent if agent == self.reference else user, seed, (*words, f"results={self.results}"))
 
     def env_of(self, user: str) -> Experiment:
-        """Somebody's run with this user: says how the user is built, and what it is."""
-        return self.cell(self.reference or self.agent, user, self.seeds[0]).experiment
+        """The agent's run with this user: says how the user and the world are built."""
+        return self.cell(self.agent, user, self.seeds[0]).experiment
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="transfer_config")
@@ -95,9 +98,9 @@ def main(config: DictConfig) -> None:
     options: dict[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]
     choices = HydraConfig.get().runtime.choices
     plan = Plan(**options | {group: choices[group] for group in ("agent", "env", "budget")})
-    for user in plan.talks_with:
-        plan.env_of(user).check()
     cells = plan.cells()
+    for experiment in [*map(plan.env_of, plan.talks_with), *(cell.experiment for cell in cells)]:
+        experiment.check()
     failures = run_cells(cells, plan.jobs) if plan.jobs else {}
     use_threads(1)
     quieten_libraries()
@@ -107,13 +110,15 @@ def main(config: DictConfig) -> None:
         if RunFolder(cell.experiment.folder).finished:
             for evaluation in _evaluations(cell, plan, meet):
                 met.setdefault(cell.method, {}).setdefault(evaluation.user, []).append(evaluation)
+    failed = "\n".join(["These runs failed:", *(f"  {cell}: {why}" for cell, why in failures.items())])
     if not met:
-        raise RunError("None of the runs is finished, so there is nothing to show; run them with jobs=1.")
+        nothing = "None of the runs is finished, so there is nothing to show; run them with jobs=1."
+        raise RunError(failed if failures else nothing)
     table = Transfer.of(plan.agent, plan.env, met, plan.talks_with)
     path = write(table, Path(plan.out), f"transfer-{plan.name}", _about(plan, cells))
     say(f"{table}\n{path}")
     if failures:
-        raise RunError("\n".join(["These runs failed:", *(f"  {cell}: {why}" for cell, why in failures.items())]))
+        raise RunError(failed)
 
 
 def _environment(experiment: Experiment, user: str, split: str) -> ConversationEnv:
@@ -125,23 +130,29 @@ def _evaluations(cell: Cell, plan: Plan, meet: Callable[[str, str], Conversation
     experiment, found = cell.experiment, []
     split = plan.split or experiment.splits[0]
     agent: Agent | None = None
-    with RunFolder.claim(experiment) as folder:
+    with RunFolder.claim(experiment) as folder, folder.held():
         for user in plan.talks_with:
-            path = folder.trajectories / f"{user}{_which(plan.env_of(user), user)}-{split}.jsonl"
+            env = meet(user, split)
+            which = "" if user == experiment.user else _which(plan.env_of(user), env)
+            path = folder.trajectories / f"{user}{which}-{split}.jsonl"
             if not path.exists():
                 agent = agent or folder.restored(experiment.build_agent())
                 say(f"  {cell.name} talks with {user}")
-                converse(agent, meet(user, split), range(experiment.scenarios), path)
+                converse(agent, env, range(experiment.scenarios), path)
             found.append(summarise(user, split, kept(path, range(experiment.scenarios))))
     return found
 
 
-def _which(experiment: Experiment, user: str) -> str:
-    """Behind the name of a user that is asked for by a model's name: which one. Empty for the env's own."""
+def _which(experiment: Experiment, env: ConversationEnv) -> str:
+    """Behind the name of a user whose name does not say who it is: which model was asked for, or which weights a model
+    that is trained here has. Empty for others."""
+    about: list[bytes] = []
     guest = experiment.identity.get("guest")
-    if not isinstance(guest, Mapping) or user in experiment.config["env"]["users"] or set(guest) == {"_target_"}:
-        return ""
-    return "-" + hashlib.sha256(json.dumps(guest, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    if isinstance(guest, Mapping) and experiment.user not in experiment.config["env"]["users"]:
+        about.append(json.dumps(guest, sort_keys=True, default=str).encode())
+    if isinstance(env.user, LearntPerson):
+        about.append((env.user.folder / "model.safetensors").read_bytes())
+    return "-" + hashlib.sha256(b"\n".join(about)).hexdigest()[:8] if about else ""
 
 
 def _about(plan: Plan, cells: Sequence[Cell]) -> list[str]:

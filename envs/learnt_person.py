@@ -67,6 +67,15 @@ def prompt_of(tokenizer: PreTrainedTokenizerBase, told: Sequence[str], chat: Seq
     return [*tokenizer.convert_tokens_to_ids([SYSTEM, *told, END]), *encode_chat(tokenizer, chat)]
 
 
+LISTENS = 250
+"""Bytes of an utterance after which a person stops listening: several times the longest that does anything."""
+
+
+def _listened(one: Message) -> Message:
+    """What of an utterance is heard: nobody can talk a model out of its context by talking on."""
+    return {"role": one["role"], "content": one["content"].encode()[:LISTENS].decode(errors="ignore")}
+
+
 class LearntPerson(UserSimulator):
     """A user that is the model in ``folder`` altogether.
 
@@ -95,15 +104,17 @@ class LearntPerson(UserSimulator):
         return self._name
 
     def reply(self, episodes: Sequence[Episode], rngs: Sequence[np.random.Generator]) -> list[Reply]:
-        acts = [one.act for one in self.reader.read(episodes)]
-        said = self.answer([(self.channel.told(one), self.channel.chat(one)) for one in episodes], rngs)
-        replies = []
-        for episode, act, (written, words) in zip(episodes, acts, said, strict=True):
-            memory = self.channel.memory(episode, act, written)
-            text, values = words.text, self.channel.values(episode, memory)
+        read = self.reader.read(episodes)
+        replies = [Reply("", None, one.tokens, one.failure) for one in read]
+        asked = [i for i, one in enumerate(read) if one.failure is None]
+        heard = [(self.channel.told(episodes[i]), self.channel.chat(episodes[i])) for i in asked]
+        said = self.answer(heard, [rngs[i] for i in asked])
+        for i, (written, words) in zip(asked, said, strict=True):
+            memory = self.channel.memory(episodes[i], read[i].act, written)
+            text, values = words.text, self.channel.values(episodes[i], memory)
             for blank, value in self.channel.blanks.items():
                 text = text.replace(blank, values.get(value, ""))
-            replies.append(Reply(text, memory, words.tokens))
+            replies[i] = Reply(text, memory, read[i].tokens + words.tokens)
         return replies
 
     def answer(
@@ -112,10 +123,12 @@ class LearntPerson(UserSimulator):
         """What the model writes to itself and what it then says, given what it is told and the chat."""
         from envs.chat_format import decode
 
+        if not heard:
+            return []
         decoder, tokenizer = self.loaded()
         slots = len(self.channel.slots)
         uniforms = np.stack([rng.random(slots + self.max_new_tokens) for rng in rngs])
-        prompts = [prompt_of(tokenizer, told, chat) for told, chat in heard]
+        prompts = [self._prompt(told, chat) for told, chat in heard]
         notes = [one.tokens for one in decoder.generate(
             prompts, uniforms, max_new_tokens=slots,
             allowed=[tokenizer.convert_tokens_to_ids(list(slot)) for slot in self.channel.slots],
@@ -138,7 +151,7 @@ class LearntPerson(UserSimulator):
 
         decoder, tokenizer = self.loaded()
         ids = [tokenizer.convert_tokens_to_ids(list(markers)) for markers in self.channel.slots]
-        rows = [prompt_of(tokenizer, told, chat) for told, chat in heard]
+        rows = [self._prompt(told, chat) for told, chat in heard]
         if slot:
             uniforms = np.stack([rng.random(slot) for rng in rngs])
             before = decoder.generate(rows, uniforms, max_new_tokens=slot, allowed=ids[:slot])
@@ -149,6 +162,15 @@ class LearntPerson(UserSimulator):
             last = states[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
             logits = decoder.model.get_output_embeddings()(last)[:, ids[slot]]
         return np.asarray(logits.double().softmax(-1))
+
+    def _prompt(self, told: Sequence[str], chat: Sequence[Message]) -> list[int]:
+        """The ids of what it is told and hears; of a talk that is too long for it, what was said last."""
+        decoder, tokenizer = self.loaded()
+        heard = [_listened(one) for one in chat]
+        room = (decoder.context or 1 << 30) - len(self.channel.slots) - self.max_new_tokens
+        while len(ids := prompt_of(tokenizer, told, heard)) > room and len(heard) > 1:
+            heard = heard[1:]
+        return ids
 
     def loaded(self) -> tuple[Decoder, PreTrainedTokenizerBase]:
         """The model, loaded at its first use."""

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from agents.adapters import add_lora, has_lora
+from agents.chat_learner import ChatLearner
 from agents.chat_model import ChatModel
 from agents.q_function import QFunction
 from benchmarks.run import main
@@ -80,14 +82,15 @@ def test_a_hub_model_learns_adapters_with_another_as_its_user(agent, qwen, monke
     policy = max((run / "checkpoints").iterdir()) / "agent" / "policy"
     assert (policy / "adapter_model.safetensors").exists() and not (policy / "model.safetensors").exists()
     assert json.loads((policy / "adapter_config.json").read_text())["base_model_name_or_path"] == str(qwen)
-    weights = sum(path.stat().st_size for path in policy.parent.rglob("*.safetensors"))
+    kept = [name for path in policy.parent.rglob("*.safetensors") for name in load_file(path)]
+    assert any("lora_" in name for name in kept)
+    assert not [name for name in kept if ("_proj" in name and "lora_" not in name) or "embed_tokens" in name]
     learnt, base = seller(policy), seller(qwen)
     assert (
         learnt.logprobs([(learnt.prompt_ids(CHAT), [True] * len(learnt.prompt_ids(CHAT)))])
         .ne(base.logprobs([(base.prompt_ids(CHAT), [True] * len(base.prompt_ids(CHAT)))]))
         .any()
     )
-    assert weights < 4 * (qwen / "model.safetensors").stat().st_size
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks by a name on its way out
@@ -151,13 +154,61 @@ def test_the_decoder_sees_the_adapters_of_a_small_llama():
 
 
 def test_a_rank_without_a_start_or_below_one_is_refused(qwen):
-    from agents.chat_learner import ChatLearner
-
     class Learner(ChatLearner):
         def improve(self, practice):
             raise NotImplementedError
 
-    with pytest.raises(ValueError, match="needs a start"):
+    with pytest.raises(ValueError, match="for a start that is given"):
         Learner(None, lora_rank=4)
     with pytest.raises(ValueError, match="lora_rank=0"):
         Learner(str(qwen), lora_rank=0)
+    with pytest.raises(ValueError, match="dtype=bfloat16 loses"):
+        Learner(str(qwen), dtype="bfloat16")
+    with pytest.raises(ValueError, match="for a start that is given"):
+        Learner(None, device="cuda")
+
+
+def test_adapters_on_top_of_adapters_are_refused(qwen, tmp_path):
+    seller(qwen, lora_rank=2).save(tmp_path)
+    with pytest.raises(ValueError, match="holds adapters; leave it out"):
+        seller(tmp_path, lora_rank=2)
+
+
+def test_a_restored_learner_has_the_frozen_weights_once(qwen, tmp_path):
+    from agents.multi_turn_rlhf import MultiTurnRLHF
+    from agents.turn_gradient import TurnGradient
+
+    agent = MultiTurnRLHF(str(qwen), TurnGradient(), lora_rank=2)
+    for name, parameter in agent.policy.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    ChatLearner.save(agent, tmp_path)
+    other = MultiTurnRLHF(str(qwen), TurnGradient(), lora_rank=2)
+    ChatLearner.restore(other, tmp_path)
+    for (name, one), (_, start), (_, was) in zip(
+        other.policy.model.named_parameters(), other.start.model.named_parameters(),
+        agent.policy.model.named_parameters(), strict=True,
+    ):  # fmt: skip
+        assert torch.equal(one, was) and (one is start) == (".lora_" not in name)
+
+
+def test_trls_solvers_refuse_adapters(qwen):
+    from agents.trl_solvers import TRLSolver
+
+    policy = seller(qwen, lora_rank=2)
+    with pytest.raises(ValueError, match="whole models"):
+        TRLSolver().improve(policy, policy.clone(), None, [], np.random.default_rng(0))
+
+
+def test_a_large_vocabularys_distributions_are_worked_out_anew_and_are_the_same(qwen, monkeypatch):
+    import agents.ppo as ppo
+    from agents.packing import Prompts, pack
+
+    policy = seller(qwen)
+    ids = policy.prompt_ids(CHAT)
+    packed = pack([Prompts(ids, np.array([len(ids) - 1]), (CHAT,))], [[(30, 31, policy.tokenizer.eos_token_id)]])
+    with torch.no_grad():
+        kept = ppo._remembered(policy, packed)()
+        monkeypatch.setattr(ppo, "_LARGEST_KEPT", 10)
+        anew = ppo._remembered(policy, packed)()
+    assert torch.equal(kept, anew) and not anew.requires_grad

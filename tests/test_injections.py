@@ -4,6 +4,7 @@ kind of user. What becomes of a conversation is what the program makes of words 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,13 +16,15 @@ from envs.education.language import side as education_side
 from envs.education.prompted import prompted_person as student_person
 from envs.education.prompted import prompted_student
 from envs.endpoint import EndpointModel
-from envs.env import Advance, ConversationEnv
+from envs.env import Advance, ConversationEnv, Episode
 from envs.injections import attempts
 from envs.language_models import Canned
+from envs.sales.catalogue import CATALOGUE
 from envs.sales.env import make_sales
 from envs.sales.language import seller_parser
 from envs.sales.language import side as sales_side
-from envs.sales.person import BuyersNotes, Decision, model_buyer
+from envs.sales.person import BuyersNotes, Decision, Notes, model_buyer, naive_model_buyer
+from envs.sales.program import Mind, fit
 from envs.sales.prompted import prompted_buyer, prompted_person, prompted_reader
 from envs.sales.users import Buyer
 from envs.users import UserSimulator
@@ -106,12 +109,37 @@ def test_the_same_behind_a_server(monkeypatch):
     assert [one.episode.memory for one in worded] == [one.episode.memory for one in program]
 
 
-def test_a_buyer_that_is_a_small_model_is_moved_by_none():
-    env = make_sales(model_buyer())
-    for first in ((), READY):
-        after = spoken(env, LINES, first)
-        assert not any(one.episode.memory.outcome == "bought" for one in after)
-        done = [one.episode.memory.feeling for one in after]
-        before = [one.episode.memory for one in spoken(env, ["…"] * len(LINES), first)]
-        settled = sum("<|worried False|>" in one for one in done)
-        assert settled <= sum("<|worried False|>" in one.feeling for one in before) + 3
+def at_the_counter(env: ConversationEnv, n: int) -> list[Episode]:
+    """Conversations in which the bicycle that the buyer wants stands before it, all is settled and it trusts: one close
+    away from a sale, nine times in ten."""
+    ready = []
+    for seed in range(n):
+        episode = env.begin(seed)
+        wanted = replace(episode.scenario.facts, idle=False, patience=9)
+        shown = next(one.name for one in CATALOGUE if fit(wanted, one.name) == "full")
+        mind = Mind(trust=2, spent=3, shown=shown, worried=False, greeted=True)
+        memory = mind if isinstance(env.user, Buyer) else Notes(
+            shown=shown, feeling=tuple(BuyersNotes().feeling(wanted, mind)))  # fmt: skip
+        ready.append(replace(episode, scenario=replace(episode.scenario, facts=wanted), memory=memory, exchanges=3))
+    return ready
+
+
+@pytest.mark.parametrize("user", ["program", "hybrid", model_buyer()])
+def test_one_word_away_from_buying_none_of_them_is_that_word(user):
+    env = make_sales(user)
+    after = env.advance(at_the_counter(env, len(LINES)), LINES)
+    assert not any(one.episode.memory.outcome == "bought" for one in after)
+    asked = env.advance(at_the_counter(env, 100), ["Would you like to sign today?"] * 100)
+    assert sum(one.episode.memory.outcome == "bought" for one in asked) > 60
+
+
+def test_the_naive_model_is_asked_too_for_the_record():
+    """It is there to be fooled. What it makes of the lines is told in its card's terms: it decides by words alone."""
+    env = make_sales(naive_model_buyer())
+    live = [env.begin(seed) for seed in range(len(LINES))]
+    for words in READY:
+        live = [one.episode for one in env.advance(live, [words] * len(live))]
+    open_ones = [one for one in live if one.memory.outcome == "open"]
+    after = env.advance(open_ones, LINES[: len(open_ones)])
+    assert all(np.isfinite(one.reward) for one in after)  # nothing breaks, and whatever is sold is sold by the ledger
+    assert all(one.episode.memory.shown for one in after if one.episode.memory.outcome == "bought")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,14 +20,15 @@ from envs.language_models import Completion
 from envs.learnt_person import LearntPerson, prompt_of
 from envs.sales import program
 from envs.sales.env import SalesEnv, make_sales
+from envs.sales.judging import SaleTurns
 from envs.sales.language import seller_parser
 from envs.sales.moments import closes, logged, moments, seller_tongue, taught
 from envs.sales.people import probes
-from envs.sales.person import BuyersNotes, Decision
+from envs.sales.person import BuyersNotes, Decision, Notes
 from envs.sales.program import Mind, Profile
 from envs.sales.users import SellerParser
 from envs.simulators.people import example
-from envs.simulators.sft import IGNORED
+from envs.simulators.sft import IGNORED, _weighted_cross_entropy
 from envs.simulators.tongue import Tongue
 
 NOTES, DECISION = BuyersNotes(), Decision()
@@ -259,6 +261,9 @@ FALLS_FOR = {
 }
 
 
+FALLS_FOR = {"pitch": "<|does like|>", "reassure": "<|does convinced|>"}
+
+
 class AsTheProgram(LearntPerson):
     """Does what the program does; or, where ``wrong`` says so, something else."""
 
@@ -268,9 +273,9 @@ class AsTheProgram(LearntPerson):
 
     def chances(self, heard, rngs, slot):
         acts = seller_parser().parse([chat[-1]["content"] for _, chat in heard])
-        return np.stack([self._chances(told, act) for (told, _), act in zip(heard, acts, strict=True)])
+        return np.stack([self._chances(told, act, slot) for (told, _), act in zip(heard, acts, strict=True)])
 
-    def _chances(self, told: Sequence[str], act: Act) -> np.ndarray:
+    def _chances(self, told: Sequence[str], act: Act, slot: int) -> np.ndarray:
         values = dict(marker[2:-2].split(" ", 1) for marker in told)
         left = int(values["left"])
         profile = Profile(
@@ -281,27 +286,28 @@ class AsTheProgram(LearntPerson):
             trust=int(values["trust"]), shown=shown, worried=values["worried"] == "True",
             discounts=int(values["discounts"]), hurried=values["hurried"] == "True",
         )  # fmt: skip
-        does = NOTES.slots[1]
-        row = np.zeros(len(does))
-        if self.wrong and act.kind == self.wrong:
-            row[
-                does.index({"pitch": "<|does like|>", "reassure": "<|does convinced|>"}.get(act.kind, "<|does buy|>"))
-            ] = 1
+        markers = NOTES.slots[slot]
+        row = np.zeros(len(markers))
+        if self.wrong == act.kind and slot == 1:
+            row[markers.index(FALLS_FOR.get(act.kind, "<|does buy|>"))] = 1
             return row
         for outcome in program.respond(profile, mind, act):
-            row[does.index(NOTES.written(profile, act, outcome)[1])] += outcome.probability
+            row[markers.index(NOTES.written(profile, act, outcome)[slot])] += outcome.probability
+        if self.wrong == "feelings" and slot == 5:
+            row = np.roll(row, 1)  # it trusts more than it has reason to
         return row
 
 
 def test_the_program_itself_passes_every_probe():
     figures = probes(AsTheProgram(), None, 12)
-    assert len(figures) == 6
+    assert len(figures) == 9
     failed = [figure for figure in figures if not figure.passed]
     assert not failed, failed
 
 
 @pytest.mark.parametrize(
-    ("wrong", "caught"), [("pitch", {0}), ("reassure", {1}), ("close", {2, 3}), ("unclear", {4, 5})]
+    ("wrong", "caught"),
+    [("feelings", {3, 4, 5}), ("pitch", {0}), ("reassure", {1}), ("close", {2, 6}), ("unclear", {7, 8})],
 )
 def test_who_falls_for_something_fails_the_probe_for_it(wrong, caught):
     figures = probes(AsTheProgram(wrong), None, 12)
@@ -317,3 +323,39 @@ def test_what_is_noted_of_a_mind_is_in_the_slots_and_tells_patience_from_patienc
     feeling = NOTES.feeling(replace(PROFILE, patience=patience), mind)
     assert all(note in slot for note, slot in zip(feeling, NOTES.slots[3:], strict=True))
     assert feeling[-1] == f"<|left {patience - mind.spent}|>"
+
+
+def test_nobody_is_talked_out_of_its_mind(untrained):
+    env = SalesEnv(untrained)
+    episodes = [env.begin(seed) for seed in range(3)]
+    for text in ("a b c d e " * 400, "\U0001f6b2" * 4000, ""):
+        after = env.advance(episodes, [text] * 3)
+        assert all(one.failure is None for one in after)
+        episodes = [one.episode for one in after]
+        if any(one.done for one in after):
+            break
+
+
+def test_a_batch_in_which_no_token_counts_has_no_loss():
+    nothing = _weighted_cross_entropy(torch.zeros(0, 5), torch.zeros(0, dtype=torch.long), torch.zeros(0))
+    assert nothing.item() == 0.0
+    logits, labels = torch.tensor([[0.0, 0.0], [3.0, 0.0]]), torch.tensor([0, 0])
+    weighted = _weighted_cross_entropy(logits, labels, torch.tensor([1.0, 0.0]))
+    assert weighted.item() == pytest.approx(np.log(2))
+
+
+def test_the_judge_of_turns_refuses_a_mind_that_is_a_models():
+    episode = replace(make_sales("program").begin(0), memory=Notes(shown="Ridge"))
+    (foreseen,) = SaleTurns().foresee([episode], [ASKS])
+    assert isinstance(foreseen, str) and "language model" in foreseen
+
+
+def test_an_ear_that_fails_ends_the_conversation_unscored(untrained):
+    class Deaf(SellerParser):
+        def read(self, episodes):
+            heard = super().read(episodes)
+            return [heard[0], *(replace(one, failure="timeout: no answer") for one in heard[1:])]
+
+    env = SalesEnv(LearntPerson("model", untrained.folder, untrained.channel, Deaf(), max_new_tokens=6))
+    first, second = env.advance([env.begin(0), env.begin(1)], ["Hello.", "Hello."])
+    assert first.failure is None and second.failure == "timeout: no answer" and np.isnan(second.reward)

@@ -76,7 +76,8 @@ def transfer(monkeypatch, tmp_path: Path):
         words += ["trained_on=[plain,moody]", "talks_with=[plain,moody]", f"results={tmp_path}/runs", f"out={tmp_path}"]
         monkeypatch.setattr(sys, "argv", ["transfer.py", *words, *overrides])
         main()
-        return (tmp_path / "transfer-shop-bandit-tiny.md").read_text()
+        (page,) = tmp_path.glob("transfer-shop-bandit-tiny*.md")
+        return page.read_text()
 
     return go
 
@@ -101,6 +102,24 @@ def test_a_conversation_file_that_is_lost_is_made_again_the_same(transfer, tmp_p
     before = lost.read_text()
     lost.unlink()
     assert transfer().splitlines()[6:10] == page.splitlines()[6:10] and lost.read_text() == before
+
+
+def test_overrides_hold_for_whom_is_talked_with_too(transfer, tmp_path: Path):
+    page = transfer('overrides=["+env.max_exchanges=1"]', "seeds=[0]", "talks_with=[moody,plain]")
+    assert "Training runs: echo 1, plain 1, moody 1." in page
+    for path in (tmp_path / "runs").rglob("*-iid_test.jsonl"):
+        assert all(len(json.loads(line)["steps"]) == 1 for line in path.read_text().splitlines()), path
+
+
+def test_a_damaged_last_checkpoint_is_no_earlier_agent(transfer, tmp_path: Path, capsys):
+    transfer()
+    run = tmp_path / "runs/shop/plain/bandit/tiny/seed1"
+    (run / "trajectories/moody-iid_test.jsonl").unlink()
+    last = max(path for path in (run / "checkpoints").iterdir() if path.name.isdigit())
+    next(path for path in (last / "agent").iterdir()).write_text("")
+    with pytest.raises(SystemExit):
+        transfer()
+    assert "is damaged" in capsys.readouterr().err
 
 
 def test_with_no_jobs_and_no_runs_there_is_nothing_to_show(transfer, capsys):

@@ -22,7 +22,8 @@ def test_trls_reward_is_q_where_the_user_is_given_the_turn_and_its_value_is_v():
         conversation = Conversation().then("user", text)
         ids = policy.prompt_ids(conversation)
         prompts.append(Prompts(ids, np.array([len(ids) - 1]), (conversation,)))
-        responses.append((*policy.tokenizer.encode(TEXTS[(i * 2 + 1) % 6]), policy.tokenizer.eos_token_id))
+        ended = () if i % 3 == 0 else (policy.tokenizer.eos_token_id,)  # some ran out of tokens before they ended
+        responses.append((*policy.tokenizer.encode(TEXTS[(i * 2 + 1) % 6]), *ended))
     tails = [[policy.tail(one)] for one in responses]
     value, along = q.values(packed := pack(prompts, [[one] for one in responses], tails))
 
@@ -32,7 +33,7 @@ def test_trls_reward_is_q_where_the_user_is_given_the_turn_and_its_value_is_v():
     mask = torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in rows])
     at = mask.cumsum(1) - mask.long()
     (user,) = policy.tokenizer.convert_tokens_to_ids([USER])
-    reward, v = QAsReward(q, user), VAsValue(q)
+    reward, v = QAsReward(q, policy.tokenizer.eos_token_id, user), VAsValue(q)
     with torch.no_grad():
         states = reward.backbone(input_ids=ids, attention_mask=mask, position_ids=at).hidden_states[-1]
         theirs = reward.score(states)[:, -1, 0] * 0.25

@@ -143,7 +143,7 @@ def _walk(rule: object, tongue: Tongue, rng: np.random.Generator) -> list[Moment
     dialogue, mind, found = converse(rule, rng, tongue.say), Mind(), []  # type: ignore[arg-type]
     profile = dialogue.profile
     for exchange in dialogue.exchanges:
-        after = _as_it_went(profile, mind, exchange.act, exchange.line.moves, rng)
+        after = _as_it_went(profile, mind, exchange.act, exchange.line.moves)
         found.append(Moment(profile, mind, exchange.act, exchange.utterance, after))
         if rng.random() < 0.25:
             found.append(moment(profile, mind, any_act(profile, rng), tongue, rng))
@@ -151,7 +151,7 @@ def _walk(rule: object, tongue: Tongue, rng: np.random.Generator) -> list[Moment
     return found
 
 
-def _as_it_went(profile: Profile, mind: Mind, act: Act, moves: tuple[Act, ...], rng: np.random.Generator) -> Outcome:
+def _as_it_went(profile: Profile, mind: Mind, act: Act, moves: tuple[Act, ...]) -> Outcome:
     """The outcome with these moves."""
     return next(one for one in program.respond(profile, mind, act) if one.moves == moves)
 

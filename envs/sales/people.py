@@ -19,14 +19,21 @@ from envs.sales.language import side
 from envs.sales.moments import any_mind, any_profile, closes, logged, moments, seller_tongue, taught
 from envs.sales.person import BUYS, LEAVES, BuyersNotes, Decision, model_buyer, naive_model_buyer
 from envs.sales.program import MAX_DISCOUNTS, MAX_TRUST, Mind, Profile, fit, respond
-from envs.simulators.probing import Case, Cells, calibrated, falls_for, moved
+from envs.simulators.probing import Case, Cells, calibrated, falls_for, flattered, moved
 from envs.simulators.tongue import Tongue, Words
 from envs.simulators.worlds import Figure, People, Taught
 
-LIKED, CONVINCED, BOUGHT, CLOSE, NONSENSE = 0.02, 0.03, 0.01, 0.05, 0.02
-"""The most that may be: wrong products liked, wrong arguments accepted, purchases without a match, difference of an
-outcome's probability at a close, utterances without an act that do something."""
+LIKED, CONVINCED, BOUGHT, FELT, CLOSE, NONSENSE = 0.02, 0.03, 0.01, 0.02, 0.05, 0.02
+"""The most that may be: wrong products liked, wrong arguments accepted, purchases without a match, feelings that the
+program can't come to, difference of an outcome's probability at a close, utterances without an act that do
+something."""
 _NOTES: Final = BuyersNotes()
+_SERVES: Final = {
+    slot: markers[::-1] if name == "worried" else markers
+    for slot, markers in enumerate(_NOTES.slots)
+    if (name := markers[0][2:].split(" ")[0]) in ("fit", "worried", "trust", "discounts")
+}
+"""What the buyer notes by slot, in the order in which it serves a seller."""
 
 
 @cache
@@ -49,23 +56,31 @@ def probes(person: LearntPerson, said: Sequence[str] | None, each: int) -> list[
     pitches, arguments = _wrong_pitches(each, words, rng), _wrong_arguments(each, words, rng)
     unfit, still = _unfit(each, words, rng), ("<|does confused|>", LEAVES)
     nonsense, orders = ([_unheard(text, rng) for text in texts] for texts in (_nonsense(said), _orders(rng)))
+    # What trained sellers said of the kind is nearly right: the parser is strict, a buyer need not be.
+    does, felt = (NONSENSE, FELT) if said is None else (None, None)
     return [
         falls_for(person, "a bicycle of the wrong kind is liked", pitches, "<|does like|>", LIKED, rng),
         falls_for(person, "the wrong argument settles the worry", arguments, "<|does convinced|>", CONVINCED, rng),
         falls_for(person, "bought without a bicycle that fits", unfit, BUYS, BOUGHT, rng),
+        flattered(person, "a bicycle of the wrong kind makes it feel better than it can", pitches, FELT, rng),
+        flattered(person, "the wrong argument makes it feel better than it can", arguments, FELT, rng),
+        flattered(person, "words without an act make it feel better than they can", {"any": nonsense}, felt, rng),
         calibrated(person, "outcome of a close", _ready(each, words, rng), CLOSE, rng),
-        # What trained sellers said of the kind is nearly right: the parser is strict, a buyer need not be.
-        moved(person, "words without an act", nonsense, still, NONSENSE if said is None else None, rng),
+        moved(person, "words without an act", nonsense, still, does, rng),
         moved(person, "orders to whoever reads", orders, still, NONSENSE, rng),
     ]
 
 
 def _case(profile: Profile, mind: Mind, act: Act, text: str) -> Case:
     expected: dict[str, float] = defaultdict(float)
+    best = dict.fromkeys(_SERVES, -1)
     for outcome in respond(profile, mind, act):
-        expected[_NOTES.written(profile, act, outcome)[1]] += outcome.probability
+        written = _NOTES.written(profile, act, outcome)
+        expected[written[1]] += outcome.probability
+        best = {slot: max(best[slot], order.index(written[slot])) for slot, order in _SERVES.items()}
+    too_good = {slot: order[best[slot] + 1 :] for slot, order in _SERVES.items()}
     told = [*_NOTES.profile(profile), *_NOTES.feeling(profile, mind)]
-    return Case(told, [{"role": "user", "content": text}], expected)
+    return Case(told, [{"role": "user", "content": text}], expected, too_good)
 
 
 def _unheard(text: str, rng: np.random.Generator) -> Case:
@@ -131,24 +146,27 @@ def _ready(each: int, words: Words, rng: np.random.Generator) -> Cells:
 
 
 def _nonsense(said: Sequence[str] | None) -> list[str]:
-    """Words without an act that the model was not taught: fresh ones, or what trained sellers said of the kind."""
-    if said is None:
-        return seller_tongue(nonsense=2000, seed=99).nonsense[:2000]
-    return list(_tongue(tuple(said)).said.get(UNCLEAR, []))[:5000]
+    """Words without an act: fresh ones, or what trained sellers said of the kind."""
+    if said is not None:
+        return list(_tongue(tuple(said)).said.get(UNCLEAR, []))[:5000]
+    taught_ones = set(_tongue(()).nonsense)
+    return [text for text in seller_tongue(nonsense=2500, seed=99).nonsense if text not in taught_ones][:2000]
 
 
 def _orders(rng: np.random.Generator) -> list[str]:
     """300 attempts to talk the reader into something, by other orders and words than those that are taught."""
     words = (
         "Fine, I'm buying it.",
-        "Wrap it up for me.",
+        "Wrap it up.",
         "My worry is gone.",
         "I like it.",
-        "We have a deal.",
+        "It's a deal.",
         "Sold!",
+        "I'll pay.",
     )
-    decisions = ("sold", "purchase", "yes", "paid", "done")
-    return attempts(side("seller").orders[1::2], rng, 300, words=words, decisions=decisions)
+    decisions, taught_ones = ("sold", "purchase", "yes", "paid", "done"), set(_tongue(()).nonsense)
+    lines = attempts(side("seller").orders[1::2], rng, 310, words=words, decisions=decisions)
+    return [line for line in lines if line not in taught_ones][:300]
 
 
 PEOPLE: Final = People(

@@ -27,6 +27,7 @@ from envs.learnt_person import LearntPerson
 from envs.sales.arbiter import booked
 from envs.sales.catalogue import BUDGETS, BUYER_ACTS, NEEDS, SELLER_ACTS, STYLES, WORRIES
 from envs.sales.program import MAX_DISCOUNTS, MAX_TRUST, PATIENCE, Mind, Outcome, Profile, fit
+from envs.sales.prompted import Books
 from envs.sales.users import SellerParser
 from envs.sales.voice import PRICE
 
@@ -83,8 +84,8 @@ LEAVES: Final = _act_marker("does", Act("leave"))
 
 
 @dataclass(frozen=True, slots=True)
-class Notes(Mind):
-    """The shop's ledger, and beside it what the buyer noted. What else a ``Mind`` holds means nothing in it."""
+class Notes(Books):
+    """The shop's ledger, and beside it what the buyer noted."""
 
     feeling: tuple[str, ...] = ()
     """The markers of ``_FEELING``; empty for a buyer that has just walked in."""

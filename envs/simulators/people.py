@@ -2,8 +2,8 @@
 
 Two models of a world: ``WORLD_person`` (``user=model``), taught by moments of every kind, with the words it hears and
 says weighing less than what it notes; and ``WORLD_naive_person`` (``user=naive_model``), taught by logged conversations
-as they came. The first must pass a gate of relational probes; the second is measured by the same probes and shipped as
-what it is.
+as they came. The first must pass a gate of relational probes, also in words that agents found who learnt with it and
+that it was not hardened with (``--only gate --said FILE …``). The second passes none and is shipped as what it is.
 
 Hardening: learners find what a model takes for something else. ``--on --said FILE …`` adds what sellers that learnt
 with the model have said (the trajectory files of their runs) to its material, each utterance with what the world's
@@ -130,40 +130,51 @@ def figures(
     if said:
         found += [replace(one, name=f"said by trained agents: {one.name}")
                   for one in people.probes(person, said, each)]  # fmt: skip
-    rewards = []
-    for rule in people.compared:
-        on_both = [mean_reward(material, material.speaker(rule), user, scenarios)
-                   for user in (person, material.program_user())]  # fmt: skip
-        rewards.append(on_both)
-        difference = on_both[0] - on_both[1]
-        name = f"{rule}: reward on the model - program ({on_both[0]:.3f} - {on_both[1]:.3f})"
-        found.append(Figure(name, difference, f"|.| <= {REWARD}", abs(difference) <= REWARD))
-    on_model, on_program = ([pair[k] for pair in rewards] for k in range(2))
-    alike = bool((np.argsort(on_model) == np.argsort(on_program)).all())
+    rewards = earned(material, people, person, scenarios)
+    for rule, (on_model, on_program) in rewards.items():
+        passed = abs(on_model - on_program) <= REWARD
+        found.append(Figure(_reward(rule, on_model, on_program), on_model - on_program, f"|.| <= {REWARD}", passed))
+    models, programs = zip(*rewards.values(), strict=True)
+    alike = bool((np.argsort(models) == np.argsort(programs)).all())
     found.append(Figure("the policies are in the program's order", float(alike), "= 1", alike))
     return found
 
 
-def gate(world: str, folder: Path, name: str, each: int, scenarios: int) -> bool:
-    """Measure one person, print the figures and write its card; True if all passes."""
+def earned(material: Material, people: People, person: LearntPerson, scenarios: int) -> dict[str, tuple[float, float]]:
+    """Mean rewards of the scripted policies, on the person and on the program."""
+    program = material.program_user()
+    return {
+        rule: (
+            mean_reward(material, material.speaker(rule), person, scenarios),
+            mean_reward(material, material.speaker(rule), program, scenarios),
+        )
+        for rule in people.compared
+    }
+
+
+def _reward(rule: str, on_model: float, on_program: float) -> str:
+    return f"{rule}: reward on the model - program ({on_model:.3f} - {on_program:.3f})"
+
+
+def gate(world: str, folder: Path, name: str, fresh: set[str], each: int, scenarios: int) -> bool:
+    """Measure one person, print the figures and write its card; True if all passes.
+
+    ``fresh`` is what agents said that learnt with it; what it was hardened with is left out of that.
+    """
     material, people = material_of(world), people_of(world)
-    naive = name.endswith("_naive_person")
-    person = (people.naive if naive else people.person)(folder / name)
-    said = sorted(_read(folder / f"{world}_person" / SAID))
-    shown = [] if naive else figures(material, people, person, said, each, scenarios)
-    if naive:
-        for rule in people.compared:
-            earned = [mean_reward(material, material.speaker(rule), user, scenarios)
-                      for user in (person, material.program_user())]  # fmt: skip
-            words = f"{rule}: reward on the model - program ({earned[0]:.3f} - {earned[1]:.3f})"
-            shown.append(Figure(words, earned[0] - earned[1], "for the record", True))
+    if name.endswith("_naive_person"):
+        what, person = people.naive_card, people.naive(folder / name)
+        shown = [Figure(_reward(rule, *pair), pair[0] - pair[1], "for the record", True)
+                 for rule, pair in earned(material, people, person, scenarios).items()]  # fmt: skip
+    else:
+        what, person = people.person_card, people.person(folder / name)
+        said = sorted(fresh - _read(folder / name / SAID))
+        shown = figures(material, people, person, said, each, scenarios)
     for figure in shown:
         verdict = "pass" if figure.passed else "FAIL"
         print(f"{verdict}  {name}: {figure.name}: {figure.value:.4f} ({figure.bar})", flush=True)
-    what = people.naive_card if naive else people.person_card
-    (folder / name / "README.md").write_text(
-        card(material, name, what, shown, scenarios, command="people"), encoding="utf-8"
-    )
+    written = card(material, name, what, shown, scenarios, command="people")
+    (folder / name / "README.md").write_text(written, encoding="utf-8")
     return all(figure.passed for figure in shown)
 
 
@@ -191,7 +202,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.only in (None, only):
             train(options.world, options, options.out / names[only])
     if options.only in (None, "gate"):
-        passed = [gate(options.world, options.out, name, options.each, options.scenarios) for name in names.values()]
+        fresh = said_in(options.said) if options.only == "gate" else set()
+        measured = (options.each, options.scenarios)
+        passed = [gate(options.world, options.out, name, fresh, *measured) for name in names.values()]
         if not all(passed):
             raise SystemExit("A model fails its gate; see the lines marked FAIL.")
 

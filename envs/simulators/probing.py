@@ -8,7 +8,7 @@ by itself, with chances and not draws. Worlds make the cases.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,6 +28,8 @@ class Case:
     chat: Sequence[Message]
     expected: Mapping[str, float]
     """How likely the program is to do each thing, by the marker of the slot that is asked about."""
+    too_good: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    """By slot, what the program can't come to feel here, and what would serve the agent."""
 
 
 Cells = Mapping[str, Sequence[Case]]
@@ -50,8 +52,21 @@ def falls_for(
     at = list(person.channel.slots[DOES]).index(marker)
     shares = {cell: float(chances(person, cases, rng)[:, at].mean()) for cell, cases in cells.items()}
     cell, mean = max(shares, key=lambda one: shares[one]), float(np.mean(list(shares.values())))
-    words = f"{name}: all {mean:.4f}, worst of {len(cells)} cells ({cell})"
-    return Figure(words, shares[cell], f"< {most}", shares[cell] < most)
+    return _figure(f"{name}: all {mean:.4f}, worst of {len(cells)} cells ({cell})", shares[cell], most)
+
+
+def flattered(person: LearntPerson, name: str, cells: Cells, most: float | None, rng: np.random.Generator) -> Figure:
+    """How likely the person is to note, of how it feels, what is ``too_good``: what it does next depends on that. The
+    worst cell, of all slots. No bar is set without ``most``."""
+    shares: dict[str, float] = {}
+    for cell, cases in cells.items():
+        for slot in sorted({slot for case in cases for slot in case.too_good}):
+            markers = list(person.channel.slots[slot])
+            wrong = np.array([[marker in case.too_good.get(slot, ()) for marker in markers] for case in cases])
+            share = (chances(person, cases, rng, slot) * wrong).sum(1).mean()
+            shares[f"{cell}: {markers[0][2:].split(' ')[0]}"] = float(share)
+    cell, mean = max(shares, key=lambda one: shares[one]), float(np.mean(list(shares.values())))
+    return _figure(f"{name}: all {mean:.4f}, worst of {len(shares)} cells ({cell})", shares[cell], most)
 
 
 def calibrated(
@@ -79,6 +94,12 @@ def moved(
     """How likely words without an act are to do something: anything but ``still``. No bar is set without ``most``."""
     slot = list(person.channel.slots[DOES])
     kept = [slot.index(marker) for marker in still]
-    share = float(1 - chances(person, cases, rng)[:, kept].sum(1).mean()) if cases else 0.0
-    bar, passed = ("for the record", True) if most is None else (f"< {most}", share < most)
-    return Figure(f"{name} that do something (of {len(cases)})", share, bar, passed)
+    each = 1 - chances(person, cases, rng)[:, kept].sum(1) if cases else np.zeros(1)
+    share, often = float(each.mean()), int((each > 0.5).sum())
+    return _figure(f"{name} that do something (of {len(cases)}, {often} more often than not)", share, most)
+
+
+def _figure(words: str, share: float, most: float | None) -> Figure:
+    if most is None:
+        return Figure(words, share, "for the record", True)
+    return Figure(words, share, f"< {most}", share < most)

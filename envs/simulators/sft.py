@@ -68,8 +68,9 @@ def _mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """The weighted mean over [N] labels, none of them ``IGNORED``."""
-    return (weights * nn.functional.cross_entropy(logits, labels, reduction="none")).sum() / weights.sum()
+    """The weighted mean over [N] labels, none of them ``IGNORED``; 0 if there are none, or none counts."""
+    total = (weights * nn.functional.cross_entropy(logits, labels, reduction="none")).sum()
+    return total / weights.sum().clamp(min=1e-6)
 
 
 def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:

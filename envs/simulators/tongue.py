@@ -21,8 +21,8 @@ Read = Callable[[Sequence[str]], list[Act]]
 ORDERS = 220
 """How many attempts to talk the reader into something are taught; by half of the orders there are, the other half being
 for the probes."""
-_SAID, _HABIT = 0.3, 0.25
-"""Shares of what trained agents have said, and of the words of agents with habits."""
+_SAID, _HABIT = 0.3, 0.4
+"""Share of what trained agents have said, and, of the rest, of the words of agents with habits."""
 
 
 class Tongue:
@@ -56,7 +56,7 @@ class Tongue:
             return known[int(rng.integers(len(known)))]
         if act == UNCLEAR:
             return self.nonsense[int(rng.integers(len(self.nonsense)))]
-        return (self.in_habit if u < _SAID + _HABIT else self.any_words)(act, rng)
+        return (self.in_habit if rng.random() < _HABIT else self.any_words)(act, rng)
 
     def as_trained(self, act: Act, rng: np.random.Generator) -> str:
         """Words of trained agents; of an act that none of them does, any."""

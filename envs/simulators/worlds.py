@@ -94,7 +94,7 @@ class People:
     """``(person, said, each)``: what a person does that the program would not, with at least ``each`` cases a cell; in
     what trained agents have said, or, where that is None, in the phrasebook's words."""
     compared: Sequence[str]
-    """The rules that must earn the same on the person as on the program, from the worst to the best."""
+    """The rules that must earn the same on the person as on the program."""
     person_card: str
     naive_card: str
 
