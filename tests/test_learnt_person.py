@@ -18,6 +18,7 @@ from envs.chat_format import train_tokenizer
 from envs.decoding import small_model
 from envs.language_models import Completion
 from envs.learnt_person import LearntPerson, prompt_of
+from envs.sales import people as sales_people
 from envs.sales import program
 from envs.sales.env import SalesEnv, make_sales
 from envs.sales.judging import SaleTurns
@@ -298,8 +299,15 @@ class AsTheProgram(LearntPerson):
         return row
 
 
-def test_the_program_itself_passes_every_probe():
-    figures = probes(AsTheProgram(), None, 12)
+@pytest.fixture
+def few_words(monkeypatch: pytest.MonkeyPatch, tongue: Tongue) -> None:
+    """Probes in fewer words, which take a while to make and to read."""
+    monkeypatch.setattr(sales_people, "_tongue", lambda said: tongue)
+    monkeypatch.setattr(sales_people, "_nonsense", lambda said: seller_tongue(nonsense=200, seed=99).nonsense[:200])
+
+
+def test_the_program_itself_passes_every_probe(few_words):
+    figures = probes(AsTheProgram(), None, 5)
     assert len(figures) == 9
     failed = [figure for figure in figures if not figure.passed]
     assert not failed, failed
@@ -309,8 +317,8 @@ def test_the_program_itself_passes_every_probe():
     ("wrong", "caught"),
     [("feelings", {3, 4, 5}), ("pitch", {0}), ("reassure", {1}), ("close", {2, 6}), ("unclear", {7, 8})],
 )
-def test_who_falls_for_something_fails_the_probe_for_it(wrong, caught):
-    figures = probes(AsTheProgram(wrong), None, 12)
+def test_who_falls_for_something_fails_the_probe_for_it(wrong, caught, few_words):
+    figures = probes(AsTheProgram(wrong), None, 5)
     assert {i for i, figure in enumerate(figures) if not figure.passed} == caught
 
 

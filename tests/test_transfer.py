@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -67,41 +68,58 @@ def test_page_csv_and_plot_say_the_same(tmp_path: Path):
     assert json.loads((tmp_path / "transfer-shop.json").read_text())["returns"]["a"]["b"]["value"] == pytest.approx(0.3)
 
 
+def transferred(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> str:
+    """Runs the command in this process; returns the page."""
+    words = [f"--config-dir={CONF}", "agent=bandit", "env=shop", "budget=tiny", "seeds=[0,1]", "reference=echo"]
+    words += ["trained_on=[plain,moody]", "talks_with=[plain,moody]", f"results={folder}/runs", f"out={folder}"]
+    monkeypatch.setattr(sys, "argv", ["transfer.py", *words, *overrides])
+    main()
+    (page,) = folder.glob("transfer-shop-bandit-tiny*.md")
+    return page.read_text()
+
+
 @pytest.fixture
 def transfer(monkeypatch, tmp_path: Path):
-    """Runs the command in this process; returns the page."""
-
-    def go(*overrides: str) -> str:
-        words = [f"--config-dir={CONF}", "agent=bandit", "env=shop", "budget=tiny", "seeds=[0,1]", "reference=echo"]
-        words += ["trained_on=[plain,moody]", "talks_with=[plain,moody]", f"results={tmp_path}/runs", f"out={tmp_path}"]
-        monkeypatch.setattr(sys, "argv", ["transfer.py", *words, *overrides])
-        main()
-        (page,) = tmp_path.glob("transfer-shop-bandit-tiny*.md")
-        return page.read_text()
-
-    return go
+    return lambda *overrides: transferred(monkeypatch, tmp_path, *overrides)
 
 
-def test_what_is_missing_is_run_everybody_talks_with_everybody_and_nothing_twice(transfer, tmp_path: Path, capfd):
-    page = transfer()
-    assert "all runs are finished" in page and "Training runs: echo 1, plain 2, moody 2." in page
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the command has run."""
+    folder = tmp_path_factory.mktemp("done")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        transferred(monkeypatch, folder)
+    return folder
+
+
+@pytest.fixture
+def again(done: Path, transfer, tmp_path: Path):
+    """The same command in a copy of that folder, whose page it gives beside the new one."""
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+    (page,) = tmp_path.glob("transfer-shop-bandit-tiny*.md")
+    first = page.read_text()
+    return lambda: (first, transfer())
+
+
+def test_what_is_missing_is_run_everybody_talks_with_everybody_and_nothing_twice(again, tmp_path: Path, capfd):
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.jsonl")}
-    assert len([path for path in kept if path.stem == "moody-iid_test"]) == 5
     capfd.readouterr()
-    again = transfer()
+    page, after = again()
+    assert "all runs are finished" in page and "Training runs: echo 1, plain 2, moody 2." in page
+    assert len([path for path in kept if path.stem == "moody-iid_test"]) == 5
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert " talks with " not in capfd.readouterr().out.partition("learnt with")[0]
     assert [row for row in page.splitlines() if row.startswith("| ")] == [
-        row for row in again.splitlines() if row.startswith("| ")
+        row for row in after.splitlines() if row.startswith("| ")
     ]
 
 
-def test_a_conversation_file_that_is_lost_is_made_again_the_same(transfer, tmp_path: Path):
-    page = transfer()
+def test_a_conversation_file_that_is_lost_is_made_again_the_same(again, tmp_path: Path):
     (lost,) = (tmp_path / "runs/shop/plain/bandit/tiny/seed1").rglob("moody-iid_test.jsonl")
     before = lost.read_text()
     lost.unlink()
-    assert transfer().splitlines()[6:10] == page.splitlines()[6:10] and lost.read_text() == before
+    page, after = again()
+    assert after.splitlines()[6:10] == page.splitlines()[6:10] and lost.read_text() == before
 
 
 def test_overrides_hold_for_whom_is_talked_with_too(transfer, tmp_path: Path):
@@ -111,14 +129,13 @@ def test_overrides_hold_for_whom_is_talked_with_too(transfer, tmp_path: Path):
         assert all(len(json.loads(line)["steps"]) == 1 for line in path.read_text().splitlines()), path
 
 
-def test_a_damaged_last_checkpoint_is_no_earlier_agent(transfer, tmp_path: Path, capsys):
-    transfer()
+def test_a_damaged_last_checkpoint_is_no_earlier_agent(again, tmp_path: Path, capsys):
     run = tmp_path / "runs/shop/plain/bandit/tiny/seed1"
     (run / "trajectories/moody-iid_test.jsonl").unlink()
     last = max(path for path in (run / "checkpoints").iterdir() if path.name.isdigit())
     next(path for path in (last / "agent").iterdir()).write_text("")
     with pytest.raises(SystemExit):
-        transfer()
+        again()
     assert "is damaged" in capsys.readouterr().err
 
 
