@@ -28,7 +28,7 @@ _PREFIX = "base_model.model."
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def add_lora(model: PreTrainedModel, rank: int, base: str, alpha: float | None = None) -> PreTrainedModel:
+def add_lora(model: PreTrainedModel, rank: int, base: str, alpha: float | None = None) -> None:
     """Put fresh adapters of this rank beside every linear layer of ``model``, in place, and freeze the rest.
 
     Args:
@@ -46,14 +46,13 @@ def add_lora(model: PreTrainedModel, rank: int, base: str, alpha: float | None =
         task_type="CAUSAL_LM",
         base_model_name_or_path=base,
     )
-    return _put_in(model, config)
+    _put_in(model, config)
 
 
-def load_lora(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+def load_lora(model: PreTrainedModel, folder: Path) -> None:
     """Put the adapters of ``folder`` into their model, in place."""
     _put_in(model, _peft().LoraConfig.from_pretrained(str(folder)))
     read_lora(model, folder)
-    return model
 
 
 def read_lora(model: PreTrainedModel, folder: Path) -> None:
@@ -103,7 +102,9 @@ def trunk_copied(model: PreTrainedModel, learns: bool) -> nn.Module:
 def own_state(module: nn.Module, adapted: Iterable[nn.Module]) -> dict[str, Tensor]:
     """``module.state_dict()``, contiguous, without the frozen weights of those of its parts that have adapters: they
     are the base model's."""
-    frozen = {id(p) for part in adapted if has_lora(part) for p in part.parameters() if not _is_adapter(part, p)}
+    frozen = {
+        id(p) for part in adapted if has_lora(part) for name, p in part.named_parameters() if not _is_adapter(name)
+    }
     names = {name for name, p in module.named_parameters() if id(p) in frozen}
     return {name: tensor.contiguous() for name, tensor in module.state_dict().items() if name not in names}
 
@@ -119,18 +120,17 @@ def load_own_state(module: nn.Module, adapted: Iterable[nn.Module], state: Mappi
     module.load_state_dict(dict(state), strict=False)
 
 
-def _is_adapter(module: nn.Module, parameter: Tensor) -> bool:
-    return any(p is parameter for name, p in module.named_parameters() if ".lora_" in name)
+def _is_adapter(name: str) -> bool:
+    return ".lora_" in name
 
 
-def _put_in(model: PreTrainedModel, config: LoraConfig) -> PreTrainedModel:
+def _put_in(model: PreTrainedModel, config: LoraConfig) -> None:
     _peft().inject_adapter_in_model(config, model, adapter_name=_NAME)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(".lora_" in name)
-        if ".lora_" in name:
+        parameter.requires_grad_(_is_adapter(name))
+        if _is_adapter(name):
             parameter.data = parameter.data.to(torch.float32)  # a step of Adam is lost in bfloat16's rounding
     model.peft_config = {_NAME: config}
-    return model
 
 
 def _peft() -> Any:

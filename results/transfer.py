@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from results.record import Evaluation
-from results.statistics import Estimate, difference_interval, matrix, mean_interval, scenario_weights
+from results.statistics import Estimate, matrix, mean_interval, scenario_weights
 from results.tables import markdown_table
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -59,9 +59,9 @@ class Transfer:
         }
         gaps = {
             row: {
-                user: _gap(values[row][row], values[row][user], weights)
+                user: mean_interval(values[row][row] - values[row][user], weights, np.random.default_rng(2))
                 for user in columns
-                if user != row
+                if user != row  # the same runs on the same scenarios, so the difference is taken within both
             }
             for row in met
             if row in columns
@@ -76,12 +76,6 @@ class Transfer:
         lines = [f"  learnt with {row}, talks with {user}: {one}" for row in self.rows
                  for user, one in self.returns[row].items()]  # fmt: skip
         return "\n".join(lines)
-
-
-def _gap(own: np.ndarray, other: np.ndarray, weights: np.ndarray) -> Estimate:
-    """Own minus other. Both are the same training runs, so the difference is taken within runs and scenarios first."""
-    nothing = np.zeros((1, own.shape[1]))
-    return difference_interval(own - other, nothing, weights, np.random.default_rng(2))
 
 
 def write(table: Transfer, out: Path, name: str, about: Sequence[str] = ()) -> Path:

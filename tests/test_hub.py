@@ -154,18 +154,20 @@ def test_the_decoder_sees_the_adapters_of_a_small_llama():
 
 
 def test_a_rank_without_a_start_or_below_one_is_refused(qwen):
-    class Learner(ChatLearner):
-        def improve(self, practice):
-            raise NotImplementedError
+    from agents.multi_turn_rlhf import MultiTurnRLHF
+    from agents.turn_gradient import TurnGradient
+
+    def learner(start, **options):
+        return MultiTurnRLHF(start, TurnGradient(), **options)
 
     with pytest.raises(ValueError, match="for a start that is given"):
-        Learner(None, lora_rank=4)
+        learner(None, lora_rank=4)
     with pytest.raises(ValueError, match="lora_rank=0"):
-        Learner(str(qwen), lora_rank=0)
+        learner(str(qwen), lora_rank=0)
     with pytest.raises(ValueError, match="dtype=bfloat16 loses"):
-        Learner(str(qwen), dtype="bfloat16")
+        learner(str(qwen), dtype="bfloat16")
     with pytest.raises(ValueError, match="for a start that is given"):
-        Learner(None, device="cuda")
+        learner(None, device="cuda")
 
 
 def test_adapters_on_top_of_adapters_are_refused(qwen, tmp_path):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from envs.acts import Act
 from envs.chat_format import train_tokenizer
+from envs.checks import check_conversation_env
 from envs.decoding import small_model
 from envs.language_models import Completion
 from envs.learnt_person import LearntPerson, prompt_of
@@ -367,3 +368,9 @@ def test_an_ear_that_fails_ends_the_conversation_unscored(untrained):
     env = SalesEnv(LearntPerson("model", untrained.folder, untrained.channel, Deaf(), max_new_tokens=6))
     first, second = env.advance([env.begin(0), env.begin(1)], ["Hello.", "Hello."])
     assert first.failure is None and second.failure == "timeout: no answer" and np.isnan(second.reward)
+
+
+@pytest.mark.parametrize("user", ["model", "naive_model"])
+def test_the_shop_with_a_buyer_that_is_a_model_meets_the_conformance_kit(user):
+    report = check_conversation_env(lambda **kwargs: make_sales(user, **kwargs), episodes=3)
+    assert report.ok, str(report)

@@ -8,7 +8,7 @@ seeds at least. They are not corrected for the number of claims on a page.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -133,35 +133,37 @@ def recovers(
 
 def returns_more(evidence: Evidence, *, claim: str, pairs: Sequence[Sequence[str]], number: str) -> list[Verdict]:
     """In each pair, the first method has the higher mean return; the difference is paired by scenario."""
-    verdicts = []
-    for first, second in pairs:
-        words = f"{claim}: {first} returns more than {second}"
-        if reason := evidence.lacking((first, second)):
-            verdicts.append(_not_measured(words, number, reason))
-            continue
-        one, other, gain = _returns(evidence, first, second)
-        measured = f"{_interval(one)} against {_interval(other)}, difference {_interval(gain)}"
-        verdicts.append(_judged(words, number, measured, gain, above(gain, 0.0), evidence.caveat((first, second))))
-    return verdicts
+    return [
+        _differ(evidence, one, two, f"{claim}: {one} returns more than {two}", number, lambda gain: above(gain, 0.0))
+        for one, two in pairs
+    ]
 
 
 def returns_alike(
     evidence: Evidence, *, claim: str, pairs: Sequence[Sequence[str]], margin: float, number: str
 ) -> list[Verdict]:
     """In each pair, the mean returns differ by less than ``margin``; the difference is paired by scenario."""
-    verdicts = []
-    for first, second in pairs:
-        words = f"{claim}: {first} and {second} return alike, within {share(margin)}"
-        if reason := evidence.lacking((first, second)):
-            verdicts.append(_not_measured(words, number, reason))
-            continue
-        one, other, gain = _returns(evidence, first, second)
-        measured = f"{_interval(one)} against {_interval(other)}, difference {_interval(gain)}"
-        note = evidence.caveat((first, second)) + (
-            "The interval of the difference has 0 in it." if gain.low <= 0 <= gain.high else ""
+    return [
+        _differ(
+            evidence, one, two, f"{claim}: {one} and {two} return alike, within {share(margin)}", number,
+            lambda gain: within(gain, -margin, margin),
         )
-        verdicts.append(_judged(words, number, measured, gain, within(gain, -margin, margin), note))
-    return verdicts
+        for one, two in pairs
+    ]  # fmt: skip
+
+
+def _differ(
+    evidence: Evidence, first: str, second: str, words: str, number: str, judge: Callable[[Estimate], Outcome]
+) -> Verdict:
+    """The verdict on how much more ``first`` returns than ``second``."""
+    if reason := evidence.lacking((first, second)):
+        return _not_measured(words, number, reason)
+    one, other, gain = _returns(evidence, first, second)
+    measured = f"{_interval(one)} against {_interval(other)}, difference {_interval(gain)}"
+    note = evidence.caveat((first, second))
+    if gain.low <= 0 <= gain.high:
+        note += "The interval of the difference has 0 in it."
+    return _judged(words, number, measured, gain, judge(gain), note)
 
 
 def _returns(evidence: Evidence, first: str, second: str) -> tuple[Estimate, Estimate, Estimate]:

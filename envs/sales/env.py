@@ -12,7 +12,7 @@ killing time and may leave at any moment (an eighth elsewhere).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import product
 from typing import Any, Final
@@ -25,6 +25,7 @@ from envs.env import Assessment, ConversationEnv, Episode, Scenario, StopReason
 from envs.sales.arbiter import SalesArbiter
 from envs.sales.catalogue import BUDGETS, CATALOGUE, NEEDS, OFFERS, WORRIES
 from envs.sales.language import buyer_phrasebook
+from envs.sales.person import model_buyer, naive_model_buyer
 from envs.sales.program import PATIENCE, Mind, Profile
 from envs.sales.users import hybrid_buyer, program_buyer
 from envs.users import UserSimulator
@@ -127,7 +128,12 @@ def user_brief(profile: Profile) -> str:
     )
 
 
-USERS: Final = {"program": program_buyer, "hybrid": hybrid_buyer}
+USERS: Final[Mapping[str, Callable[[], UserSimulator]]] = {
+    "program": program_buyer,
+    "hybrid": hybrid_buyer,
+    "model": model_buyer,
+    "naive_model": naive_model_buyer,
+}
 """The buyers that can be named in ``gymnasium.make("parley/Sales-v0", user=…)``."""
 
 
