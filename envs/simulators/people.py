@@ -26,7 +26,7 @@ from envs.learnt_person import LearntPerson
 from envs.simulators.gate import SCENARIOS, card, mean_reward
 from envs.simulators.sft import IGNORED, Example, sft
 from envs.simulators.train import FOLDER, VOCAB_SIZE, new_model, report, save, texts_for_tokenizer
-from envs.simulators.worlds import Figure, Material, People, Taught, material_of, people_of
+from envs.simulators.worlds import Figure, Material, People, Taught, material_of, people_of, worlds
 
 SIZE = {"hidden_size": 96, "num_hidden_layers": 3, "intermediate_size": 256}
 WORDS = 0.3
@@ -180,7 +180,7 @@ def gate(world: str, folder: Path, name: str, fresh: set[str], each: int, scenar
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("world")
+    parser.add_argument("world", choices=worlds("people"))
     parser.add_argument("--only", choices=["person", "naive", "gate"], help="one step instead of all")
     parser.add_argument("--on", action="store_true", help="train the person on, from what is there")
     parser.add_argument(
@@ -192,6 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--each", type=int, default=200, help="cases a cell of a probe")
     parser.add_argument("--scenarios", type=int, default=SCENARIOS, help="that rewards are measured on")
     options = parser.parse_args(arguments)
+    if missing := [str(path) for path in options.said if not path.is_file()]:
+        parser.error(f"--said: there is no file {', '.join(missing)}; give files below a run's trajectories/")
 
     import torch
 

@@ -184,16 +184,16 @@ class Material:
 
 def people_of(world: str) -> People:
     """What the models that play a world's users are taught by."""
-    having = sorted(path.parent.name for path in Path(__file__).parent.parent.glob("*/people.py"))
-    if world not in having:
-        raise ValueError(f"world={world!r} has no material for people; choose one of {', '.join(having)}.")
+    if world not in worlds("people"):
+        raise ValueError(f"world={world!r} has no people; choose one of {', '.join(worlds('people'))}.")
     people: People = import_module(f"envs.{world}.people").PEOPLE
     return people
 
 
-def worlds() -> list[str]:
-    """The worlds that have material for small models."""
-    return sorted(path.parent.name for path in Path(__file__).parent.parent.glob("*/material.py"))
+def worlds(having: str = "material") -> list[str]:
+    """The worlds that have ``material`` for small models, or ``people`` that are one altogether."""
+    folders = [path.parent for path in Path(__file__).parent.parent.glob("*/material.py")]
+    return sorted(folder.name for folder in folders if (folder / f"{having}.py").exists())
 
 
 def material_of(world: str) -> Material:
