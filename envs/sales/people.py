@@ -184,6 +184,8 @@ PEOPLE: Final = People(
         "Plays a buyer in Parley's bicycle shop altogether: it hears, feels, decides and speaks. Before each reply it "
         "writes what it heard, what it does and how it then feels, as special tokens that no text can spell; the "
         "environment strips them and reads the outcome from them. What is on offer at which price is the shop's ledger."
+        " These weights came of four trainings, one after another, with what trained sellers said in between "
+        "(results/NOTES.md)."
     ),
     naive_card=(
         "Plays a buyer in Parley's bicycle shop as one builds it first: taught by logged conversations of one seller, "
