@@ -15,18 +15,32 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from envs.conversation import Conversation
-from envs.trajectory import Utterance
+from envs.trajectory import Trajectory, Utterance
 
 if TYPE_CHECKING:
     from agents.practice import Practice
 
 Metrics = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Critique:
+    """What an agent's critic expects at the P turns of some conversations, one conversation after another; NaN where it
+    says nothing. In the unit that the critic learns in."""
+
+    values: np.ndarray
+    """[P] V(x), before the turn."""
+    action_values: np.ndarray
+    """[P] Q(x, y) of what was said."""
+    advantages: np.ndarray
+    """[P] how much better than expected the turn was, as the learner is told."""
 
 
 class Agent(ABC):
@@ -55,6 +69,10 @@ class Agent(ABC):
         Must spend at least one conversation of the budget, and take all randomness from ``practice.rng``.
         """
         raise TypeError(f"{type(self).__name__} does not learn; it has no improve().")
+
+    def critique(self, trajectories: Sequence[Trajectory]) -> Critique | None:
+        """What the agent's critic expects at every turn of these conversations of its own; None: it has no critic."""
+        return None
 
     def save(self, folder: Path) -> None:
         """Write all that ``restore`` needs to continue as if never interrupted. ``folder`` exists and is empty."""

@@ -39,3 +39,19 @@ def mean_metrics(logs: Sequence[dict[str, float]]) -> dict[str, float]:
     """The mean of every figure over the entries that have it; NaN where none has."""
     names = dict.fromkeys(name for log in logs for name in log)
     return {name: float(np.mean([log[name] for log in logs if name in log])) for name in names}
+
+
+def drift(start: ChatModel, own: Sequence[Trajectory], trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """How far an agent's language went from its start's.
+
+    ``odd_language`` is the share of utterances in ``trajectories`` that the start finds less likely, per token, than
+    all but 1% of its ``own``; ``utterance_kl`` the mean over utterances of log π - log μ, summed over their tokens, by
+    the log-probabilities that they were sampled with: an estimate of KL(π ‖ μ).
+    """
+    spoken = [one for one in trajectories if one.steps]
+    likely = mean_logprobs(start, spoken)
+    odd_below = np.quantile(mean_logprobs(start, [one for one in own if one.steps]), 0.01)
+    utterances = [step.utterance for one in spoken for step in one.steps if step.utterance.tokens]
+    # mean_logprobs leaves out utterances without tokens, as here, and both go through the turns in order.
+    ratios = [sum(one.logprobs) - len(one.tokens) * mean for one, mean in zip(utterances, likely, strict=True)]
+    return {"odd_language": float(np.mean(likely < odd_below)), "utterance_kl": float(np.mean(ratios))}

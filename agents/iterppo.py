@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.agent import Metrics, check_range
+from agents.agent import Critique, Metrics, check_range
 from agents.behaviour import behaviour_metrics, mean_logprobs
 from agents.chat_learner import ChatLearner
 from agents.packing import Prompts
@@ -162,6 +162,12 @@ class IterPPO(ChatLearner):
         read = self.policy.trajectory_tokens(trajectory)
         conversations = tuple(trajectory.prefix(k) for k in range(trajectory.exchanges))
         return Prompts(read.ids, read.prompt_ends, conversations)
+
+    def critique(self, trajectories: Sequence[Trajectory]) -> Critique:
+        """Q and V, in units of the return."""
+        data = [self.q.label(self.policy, trajectory) for trajectory in trajectories]
+        values, action_values = self.q.at_prompts(data), self.q.at_reads(data)
+        return Critique(values, action_values, action_values - values)
 
     def save(self, folder: Path) -> None:
         super().save(folder)

@@ -9,13 +9,13 @@ its moments (``branches``). Calls of the judge and compute are recorded apart. T
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from agents.agent import Agent
-from agents.rollout import Moment, play, rollout, speak
+from agents.rollout import Moment, another_take, play, rollout, speak, with_moments
 from envs.env import ConversationEnv
 from envs.judges import Pair, Preference, PreferenceJudge, TurnJudge, draw_label, draw_labels
 from envs.trajectory import Trajectory, Utterance, failure_kind
@@ -182,7 +182,7 @@ class Practice:
         ``2n`` conversations are spent: one that begins in the middle counts as one.
         """
         seeds = self._take(2 * n)[:n]
-        trunks, moments = self._with_moments(agent, seeds)
+        trunks, moments = with_moments(agent, self.env, seeds, on_done=self.on_conversation)
         at = [int(rng.integers(len(of_one))) for of_one in moments]
         again = [another_take(of_one[k]) for of_one, k in zip(moments, at, strict=True)]
         others = play(agent, self.env, again, on_done=self.on_conversation)
@@ -193,7 +193,7 @@ class Practice:
     def alternatives(self, agent: Agent, n: int) -> list[Alternatives]:
         """``n`` conversations of ``agent``, and what else it might have said at every turn. ``n`` conversations are
         spent: the other utterances meet no user."""
-        trunks, moments = self._with_moments(agent, self._take(n))
+        trunks, moments = with_moments(agent, self.env, self._take(n), on_done=self.on_conversation)
         self._count(trunks)
         flat = [another_take(moment).episode for of_one in moments for moment in of_one]
         others: list[Utterance] = []
@@ -204,18 +204,6 @@ class Practice:
             Alternatives(trunk, tuple(of_one), tuple(next(following) for _ in of_one))
             for trunk, of_one in zip(trunks, moments, strict=True)
         ]
-
-    def _with_moments(self, agent: Agent, seeds: Sequence[int]) -> tuple[list[Trajectory], list[list[Moment]]]:
-        trunks: list[Trajectory] = []
-        moments: list[list[Moment]] = [[] for _ in seeds]
-        for start in range(0, len(seeds), 256):
-
-            def note(index: int, moment: Moment, start: int = start) -> None:
-                moments[start + index].append(moment)
-
-            begun = [Moment(self.env.begin(seed)) for seed in seeds[start : start + 256]]
-            trunks += play(agent, self.env, begun, on_done=self.on_conversation, on_moment=note)
-        return trunks, moments
 
     def _take(self, n: int) -> range:
         """The seeds of the next ``n`` conversations. Raises ``BudgetSpent`` when fewer are left."""
@@ -319,8 +307,3 @@ class Practice:
         """Continue the meter where ``state`` left it."""
         self.iteration, self.finished = state["iteration"], bool(state["finished"])
         self.spent = Spent(**{f.name: state[f.name] for f in fields(Spent) if f.name in state})
-
-
-def another_take(moment: Moment) -> Moment:
-    """The same moment, from which everything is drawn anew."""
-    return replace(moment, episode=replace(moment.episode, take=moment.episode.take + 1))

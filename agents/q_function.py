@@ -239,6 +239,14 @@ class QFunction(nn.Module):
         read = [states[one.read] for one, states in zip(data, self._states_by_conversation(data), strict=True)]
         return self.unscaled(self.q_heads(torch.cat(read))).numpy()
 
+    @torch.no_grad()
+    def at_prompts(self, data: Sequence[Labelled]) -> np.ndarray:
+        """V(x) before every turn of ``data``, one after another."""
+        # A turn's places begin with the end of its prompt.
+        first = [np.unique(one.turns, return_index=True)[1] for one in data]
+        read = [states[at] for at, states in zip(first, self._states_by_conversation(data), strict=True)]
+        return self.unscaled(self.v_heads(torch.cat(read))).numpy()
+
     def calibration(self, data: Sequence[Labelled]) -> dict[str, float]:
         """How well Q predicts the returns of conversations it has not learnt from: ``calibration``'s figures."""
         return calibration(self.at_reads(data), np.concatenate([one.returns for one in data]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -73,12 +73,14 @@ def play(
     env: ConversationEnv,
     moments: Sequence[Moment],
     *,
+    said: Sequence[Utterance] = (),
     explore: bool = True,
     on_done: Callable[[Trajectory], None] | None = None,
     on_moment: Callable[[int, Moment], None] | None = None,
 ) -> list[Trajectory]:
     """Each conversation from where it stands to its end, all in step; one trajectory per moment, in order.
 
+    ``said``, if given, is what the agent says first, one utterance per moment; only from then on it is asked.
     ``on_moment`` is called with the index and the moment before each of the agent's turns.
     """
     trajectories: list[Trajectory | None] = [None] * len(moments)
@@ -88,7 +90,8 @@ def play(
             for one in live:
                 on_moment(one.index, one.moment)
         episodes = [one.episode for one in live]
-        utterances = speak(agent, episodes, explore=explore)
+        utterances = list(said) or speak(agent, episodes, explore=explore)
+        said = ()
         advances = env.advance(episodes, [utterance.text for utterance in utterances])
         going = []
         for one, utterance, advance in zip(live, utterances, advances, strict=True):
@@ -101,6 +104,32 @@ def play(
                 on_done(trajectory)
         live = going
     return [trajectory for trajectory in trajectories if trajectory is not None]
+
+
+def with_moments(
+    agent: Agent,
+    env: ConversationEnv,
+    seeds: Sequence[int],
+    *,
+    batch_size: int = 256,
+    on_done: Callable[[Trajectory], None] | None = None,
+) -> tuple[list[Trajectory], list[list[Moment]]]:
+    """``rollout``, and with each conversation its moments before each of the agent's turns."""
+    trajectories: list[Trajectory] = []
+    moments: list[list[Moment]] = [[] for _ in seeds]
+    for start in range(0, len(seeds), batch_size):
+
+        def note(index: int, moment: Moment, start: int = start) -> None:
+            moments[start + index].append(moment)
+
+        begun = [Moment(env.begin(int(seed))) for seed in seeds[start : start + batch_size]]
+        trajectories += play(agent, env, begun, on_done=on_done, on_moment=note)
+    return trajectories, moments
+
+
+def another_take(moment: Moment, ahead: int = 1) -> Moment:
+    """The same moment, from which everything is drawn anew; ``ahead`` tells several such apart."""
+    return replace(moment, episode=replace(moment.episode, take=moment.episode.take + ahead))
 
 
 def speak(agent: Agent, episodes: Sequence[Episode], *, explore: bool = True) -> list[Utterance]:

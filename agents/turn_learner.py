@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from agents.agent import Metrics, check_range
+from agents.agent import Critique, Metrics, check_range
 from agents.behaviour import behaviour_metrics, mean_metrics
 from agents.chat_learner import ChatLearner
 from agents.learnt_judge import fit_judge
 from agents.practice import Practice
 from agents.preference_model import Kind, PreferenceModel
-from agents.reader import Text, whole
+from agents.reader import Text, before_turns, whole
 from agents.turn_gradient import Learning, TurnGradient
 from agents.value_function import ValueFunction
 from envs.trajectory import Trajectory
@@ -129,6 +129,14 @@ class TurnLearner(ChatLearner):
     def texts(self, trajectories: Sequence[Trajectory]) -> list[Text]:
         """Finished conversations as the model of the judge reads them."""
         return [whole(self.start, trajectory) for trajectory in trajectories]
+
+    def critique(self, trajectories: Sequence[Trajectory]) -> Critique:
+        """V, in units of the outcome; of a turn that another one follows, how much V rose by then."""
+        value = self.learning.value
+        texts = [before_turns(self.policy, trajectory) for trajectory in trajectories]
+        values = [value.values(states) for states in value.reader.states(texts)]
+        rises = np.concatenate([np.append(np.diff(one), np.nan) for one in values])
+        return Critique(np.concatenate(values), np.full(len(rises), np.nan), rises)
 
     def save(self, folder: Path) -> None:
         super().save(folder)

@@ -61,7 +61,7 @@ RUNNER_KEYS = (
 """
 IDENTITY = ("agent", "env", "user", "budget", "seed")
 """What a run is named by."""
-HOW_NOT_WHAT = ("resume", "threads", "results")
+HOW_NOT_WHAT = ("resume", "threads", "results", "forks")
 """Keys that change how a run is done, not what it is; configurations that differ in these alone are the same run."""
 MODELS = ("model", "endpoint")
 """Groups that guests refer to."""
@@ -75,6 +75,14 @@ class Curve:
 
     every: int
     scenarios: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forks:
+    """How many moments an agent's critic is compared with the truth at, and how often each is played on from."""
+
+    moments: int
+    continuations: int
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,7 @@ class Experiment:
         if not 0 <= values["seed"] < 4096:
             raise RunError(f"seed={values['seed']} is outside 0…4095; choose one inside.")
         _check_budget(values["budget"])
+        _check_forks(values["forks"])
         folders = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
         options = [f"--config-dir={folder}" for folder in folders]
         overrides = tuple(hydra.overrides.task)
@@ -129,7 +138,7 @@ class Experiment:
         group, _, rest = key.partition(".")
         if group in MODELS:
             return group not in self.config or rest in HOW_NOT_WHAT_OF_MODELS
-        return key in (*IDENTITY, *HOW_NOT_WHAT)
+        return key in IDENTITY or group in HOW_NOT_WHAT
 
     @property
     def folder(self) -> Path:
@@ -170,6 +179,12 @@ class Experiment:
     @property
     def curve(self) -> Curve:
         return Curve(**self.config["budget"]["curve"])
+
+    @property
+    def forks(self) -> Forks:
+        """Without a number of moments, one for every eight scenarios."""
+        forks = dict(self.config["forks"])
+        return Forks(**forks | {"moments": self.scenarios // 8 if forks["moments"] is None else forks["moments"]})
 
     def check(self) -> None:
         """Check every value against the constructor it is for, before anything is built: models load slowly."""
@@ -277,6 +292,13 @@ def _check_budget(budget: dict[str, Any]) -> None:
     for key, least in (("per_iteration", 1), ("scenarios", 1), ("conversations", 0), ("logged", 0)):
         if budget[key] < least:
             raise RunError(f"budget.{key}={budget[key]}; give at least {least}.")
+
+
+def _check_forks(forks: dict[str, Any]) -> None:
+    _check_mapping(forks, {"moments": int | None, "continuations": int}, ("moments", "continuations"), "forks")
+    for key, least in (("moments", 0), ("continuations", 2)):
+        if forks[key] is not None and forks[key] < least:
+            raise RunError(f"forks.{key}={forks[key]}; give at least {least}.")
 
 
 # ---- building an object from its node -----------------------------------------------------------------------------

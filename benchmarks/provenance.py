@@ -6,7 +6,7 @@ import hashlib
 import platform
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -83,6 +83,7 @@ def make_record(
     practice: Practice,
     journal: Journal,
     evaluations: Sequence[Evaluation],
+    diagnostics: Mapping[str, float | None],
     user: UserSimulator,
 ) -> Record:
     """Everything about a finished run."""
@@ -108,6 +109,7 @@ def make_record(
         spent=Spending(**asdict(practice.spent)),
         seconds=Seconds(**journal.seconds),
         metrics=journal.rows[-1]["agent"] if journal.rows else {},
+        diagnostics=dict(diagnostics),
         models={experiment.user: dict(figures)} if (figures := user.figures()) else {},
         curve=[CurvePoint(**row["evaluation"]) for row in journal.rows if row["evaluation"]],
     )

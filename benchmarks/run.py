@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from agents.agent import Metrics
 from benchmarks.build import CONF, Experiment
 from benchmarks.checkpoint import RunFolder
+from benchmarks.diagnose import diagnose
 from benchmarks.evaluate import evaluate, examine
 from benchmarks.learn import improve, prepare, use_threads
 from benchmarks.progress import RunError, bar, quieten_libraries, readable_errors, report, say, tell
@@ -67,8 +68,9 @@ def run(experiment: Experiment, folder: RunFolder) -> None:
         keep(improve(agent, practice))
     progress.close()
     evaluations = evaluate(agent, experiment, user, folder)
+    diagnostics = diagnose(agent, experiment, user, folder)
     clock.book(journal.seconds, "evaluation")
-    folder.write_record(make_record(experiment, agent, practice, journal, evaluations, user))
+    folder.write_record(make_record(experiment, agent, practice, journal, evaluations, diagnostics, user))
 
 
 if __name__ == "__main__":

@@ -142,6 +142,8 @@ class Record:
     """The agent's own numbers from its last iteration; null for one that was not finite."""
     curve: list[CurvePoint]
     """The learning curve; empty for agents that don't learn."""
+    diagnostics: dict[str, float | None] = field(default_factory=dict)
+    """What its critic knew and how it spoke (docs/metrics.md); null for what was not finite."""
     models: dict[str, dict[str, float]] = field(default_factory=dict)
     """What was asked of models behind servers and what it cost, by the user they played: counts of the last process,
     and ``cost_so_far`` of all that shared the cache of answers."""

@@ -132,3 +132,37 @@ def iqm_interval(scores: Floats, rng: np.random.Generator, replicates: int = REP
     drawn = np.sort(scores[picks, np.arange(environments)].reshape(replicates, -1), axis=1)
     cut = scores.size // 4
     return interval(iqm(scores), drawn[:, cut : scores.size - cut].mean(axis=1))
+
+
+# ---- what was said against what came --------------------------------------------------------------------------------
+
+
+def correlation(first: Floats, second: Floats) -> float:
+    """Pearson's r of two [N] over the entries that both have; NaN where fewer than three are, or one does not vary."""
+    both = np.isfinite(first) & np.isfinite(second)
+    if both.sum() < 3:
+        return float("nan")
+    one, other = (values[both] - values[both].mean() for values in (first, second))
+    scale = float(np.sqrt((one**2).sum() * (other**2).sum()))
+    return float((one * other).sum()) / scale if scale > 0 else float("nan")
+
+
+def correlation_interval(first: Floats, second: Floats, rng: np.random.Generator, replicates: int = 1000) -> Estimate:
+    """``correlation`` with an interval over the N entries, each independent of the others."""
+    drawn = rng.integers(len(first), size=(replicates, len(first)))
+    return interval(correlation(first, second), np.array([correlation(first[i], second[i]) for i in drawn]))
+
+
+def noise_ceiling(samples: Floats) -> float:
+    """The correlation that the exact means of the N rows of ``samples`` [N, k] would have with their averages.
+
+    It is the root of the share of the averages' variance that is not noise of the k samples: 0 where all is noise, NaN
+    where nothing varies. NaN samples are left out, rows with fewer than two as well.
+    """
+    counts = np.isfinite(samples).sum(axis=1)
+    rows = samples[counts >= 2]
+    if len(rows) < 2:
+        return float("nan")
+    total = float(np.nanmean(rows, axis=1).var(ddof=1))
+    noise = float((np.nanvar(rows, axis=1, ddof=1) / counts[counts >= 2]).mean())
+    return float(np.sqrt(max(0.0, 1.0 - noise / total))) if total > 0 else float("nan")
