@@ -45,9 +45,9 @@ def main(config: DictConfig) -> None:
     experiment = Experiment.of(config)
     use_threads(experiment.config["threads"])
     quieten_libraries()
+    if not RunFolder(experiment.folder).finished:
+        raise RunError(f"{experiment.folder} is not finished; run it first: {experiment.command}")
     with RunFolder.claim(experiment) as folder, folder.held():
-        if not folder.finished:
-            raise RunError(f"{folder.path} is not finished; run it first: {experiment.command}")
         user = experiment.build_user(experiment.user)
         agent = folder.restored(experiment.build_agent())
         found = diagnose(agent, experiment, user, folder)
