@@ -12,8 +12,8 @@ The critic is heads on a copy of the start's trunk (``agents.value_function``), 
 its own: there is no value coefficient, which under Adam would do nothing.
 
 What is learnt from is Â centred over the batch and divided by a unit (``normalise``): the deviation of Â in the batch
-(``batch``, "whitening"), or of all returns so far (``returns``). The former blows up the critic's errors to the size of a
-signal once all conversations of a batch go alike; see ``agents.turn_gradient``.
+(``batch``, "whitening"), or of all returns so far (``returns``). The former blows up the critic's errors to the size of
+a signal once all conversations of a batch go alike; see ``agents.turn_gradient``.
 """
 
 from __future__ import annotations

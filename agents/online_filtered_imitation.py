@@ -5,11 +5,11 @@ current policy; the cutoff is the .9 quantile of the returns of *everything* col
 learning, on the agent's tokens alone, on conversations drawn from all whose return reaches the cutoff, whenever they
 were held. It goes on from the current policy, with one optimizer. No reward enters but by the choice.
 
-Ties: all that reach the cutoff are in, which may be far more than a tenth. Where rewards are 0 or 1 and more than a tenth
-succeed, these are all successes, as if filtered by success. Where fewer than a tenth do, the cutoff is 0, *everything*
-is in, and the policy imitates itself: it learns nothing until luck brings it above a tenth, which is why this baseline
-is slow where rewards are sparse. ``skip_lowest=true`` leaves those with the lowest return of all out, then those few
-successes alone are learnt from, and nothing where all went alike. ``imitated`` and ``cutoff`` tell.
+Ties: all that reach the cutoff are in, which may be far more than a tenth. Where returns are 0 or 1 and more than a
+tenth are 1, all successes are in: it is filtering by success. Where fewer are, as at the start of sparse tasks, the
+cutoff is 0, *everything* is in, and the policy imitates itself: on average it learns nothing until luck brings it above
+a tenth. ``skip_lowest=true`` leaves those with the lowest return of all out; then the few successes alone are learnt
+from, and nothing where all went alike. ``cutoff`` and ``imitated`` tell which it was.
 
 Departures: cross-entropy is taken at the temperature that the conversations were sampled at; at 1, a policy that is
 sampled at .7 would sharpen itself by imitating itself. Conversations are drawn in passes over all of them, not

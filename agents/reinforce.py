@@ -2,15 +2,15 @@
 
 The plain policy gradient: a conversation is one action, and all tokens of the agent in it share its advantage,
 
-    Â_i = R_i - mean of R_j over the other conversations of the batch        L = -mean over i of Â_i log π(conversation i)
+    Â_i = R_i - mean of R_j over the others in the batch        L = -mean over i of Â_i log π(conversation i)
 
 Leaving i out of its own baseline keeps the gradient unbiased (leave-one-out; RLOO, arXiv 2402.14740, has the baseline
 over several responses to one prompt, here it is over a batch of scenarios, each met once). One gradient step per batch:
 it is that of ``agents.clipped_gradient`` with one epoch and one minibatch, where the ratio is 1 and nothing is clipped.
 More steps per batch would make it something else, and are refused.
 
-Added to the textbook's: KL to the start as a term of the loss, summed over a conversation; and the advantage is in units
-of the deviation of all returns so far (``normalise``), so that KL weighs the same in every world.
+Added to the textbook's: KL to the start as a term of the loss, summed over a conversation; and the advantage is in
+units of the deviation of all returns so far (``normalise``), so that KL weighs the same in every world.
 """
 
 from __future__ import annotations
