@@ -21,10 +21,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from agents.on_policy import Outcomes
 from agents.practice import Practice
 from agents.speaker import Speaker
 from agents.turn_gradient import TurnGradient
-from agents.turn_learner import Outcomes, TurnLearner
+from agents.turn_learner import TurnLearner
 
 
 class MultiTurnRLHF(TurnLearner):

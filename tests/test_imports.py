@@ -20,6 +20,7 @@ MAY_IMPORT = {
 }
 """The other rooms that a room may import from."""
 SHARED_PARTS = {"agent", "practice", "rollout", "chat_model", "q_function", "advantages", "scripted", "turn_learner"}
+SHARED_PARTS |= {"on_policy", "actor_critic"}
 """Files of ``agents/`` that its learners may build on, even if a class with ``improve`` stands in them."""
 
 
