@@ -99,8 +99,11 @@ class DMPO(ChatLearner):
         metrics = self._learn(pairs, practice.rng)
         self.policy.forget()
         practice.finish()
-        read = [one.read for pair in pairs for one in pair]
-        return {**counts, **metrics, "kl": kl_to_start(self.policy, self.start, read)}
+        return {
+            **counts,
+            **metrics,
+            "start_kl": kl_to_start(self.policy, self.start, [one for pair in preferred for one in pair]),
+        }
 
     def _weighed(self, trajectory: Trajectory) -> Weighed:
         read = self.policy.trajectory_tokens(trajectory)

@@ -78,7 +78,7 @@ class FilteredImitation(ChatLearner):
             "threshold_return": float(threshold),
             "tied": float((returns == threshold).sum()),
             "sft_loss": loss,
-            "kl": kl_to_start(self.policy, self.start, read),
+            "start_kl": kl_to_start(self.policy, self.start, logged),
         }
 
 

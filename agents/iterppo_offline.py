@@ -22,7 +22,7 @@ from typing import Any
 
 from agents.agent import Metrics, check_range
 from agents.chat_learner import ChatLearner
-from agents.logged_data import scored
+from agents.logged_data import kl_to_start, scored
 from agents.packing import prompts_of
 from agents.ppo import SingleTurnSolver
 from agents.practice import Practice
@@ -99,6 +99,7 @@ class OfflineIterPPO(ChatLearner):
             "q_loss": loss,
             **{f"q_{name}": value for name, value in figures.items()},
             **learnt,
+            "start_kl": kl_to_start(self.policy, self.start, logged),
         }
 
     def _labelled(self, q: QFunction, trajectories: Sequence[Trajectory]) -> list[Labelled]:

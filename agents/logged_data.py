@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from agents.chat_model import ChatModel, TrajectoryTokens
+from agents.chat_model import ChatModel
 from agents.ppo import exact_kl
 from agents.practice import Practice
 from agents.token_batch import token_batch, token_logprobs
@@ -32,12 +32,15 @@ def scored(practice: Practice) -> list[Trajectory]:
 
 
 @torch.no_grad()
-def kl_to_start(policy: ChatModel, start: ChatModel, read: Sequence[TrajectoryTokens], batch_size: int = 16) -> float:
-    """KL(policy ‖ start) in nats, a mean over the agent's tokens in the first ``KL_SAMPLE`` conversations of ``read``:
-    exact over the vocabulary, at the models' temperature. NaN where the agent said nothing."""
+def kl_to_start(
+    policy: ChatModel, start: ChatModel, conversations: Sequence[Trajectory], batch_size: int = 16
+) -> float:
+    """KL(policy ‖ start) in nats, a mean over the agent's tokens in the first ``KL_SAMPLE`` of ``conversations``: exact
+    over the vocabulary, at the models' temperature. NaN where the agent said nothing."""
     total, count = 0.0, 0
-    for i in range(0, min(len(read), KL_SAMPLE), batch_size):
-        batch = token_batch(read[i : min(i + batch_size, KL_SAMPLE)])
+    read = [start.trajectory_tokens(one) for one in conversations[:KL_SAMPLE]]
+    for i in range(0, len(read), batch_size):
+        batch = token_batch(read[i : i + batch_size])
         kl = exact_kl(token_logprobs(policy, batch), token_logprobs(start, batch))
         total, count = total + kl.double().sum().item(), count + len(kl)
     return total / count if count else float("nan")

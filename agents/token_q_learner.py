@@ -104,12 +104,11 @@ class TokenQLearner(ChatLearner):
             returns = np.concatenate([one.returns(self.gamma) for one in aside])
             metrics |= {f"q_{name}": value for name, value in calibration(self.q.of_decisions(aside), returns).items()}
         practice.finish()
-        read = [self.start.trajectory_tokens(one) for one in logged[: cut or None]]
         return {
             "logged_conversations": float(len(logged)),
             "unscored": float(len(practice.logged()) - len(logged)),
             **metrics,
-            "kl": kl_to_start(self.policy, self.start, read),
+            "start_kl": kl_to_start(self.policy, self.start, logged),
         }
 
     # ---- learning -------------------------------------------------------------------------------------------------

@@ -19,7 +19,10 @@ MAY_IMPORT = {
     "benchmarks": {"agents", "envs", "results"},
 }
 """The other rooms that a room may import from."""
-SHARED_PARTS = {"agent", "practice", "rollout", "chat_model", "q_function", "advantages", "scripted", "turn_learner"}
+SHARED_PARTS = {
+    "agent", "practice", "rollout", "chat_model", "q_function", "advantages", "scripted", "turn_learner",
+    "token_q_learner",
+}  # fmt: skip
 """Files of ``agents/`` that its learners may build on, even if a class with ``improve`` stands in them."""
 
 

@@ -198,14 +198,13 @@ def test_the_distance_to_the_start_is_a_mean_over_the_agents_tokens(model: ChatM
         for weight in other.model.parameters():
             weight.mul_(1.3)
     talks = [TWO_TURNS, talk(("yes please", "no thanks", 0.0))]
-    read = [model.trajectory_tokens(one) for one in talks]
     kl = []
-    for one in read:
+    for one in map(model.trajectory_tokens, talks):
         logits = [m.model(input_ids=torch.tensor([one.ids])).logits[0] for m in (other, model)]
         for each in logits:
             each[:, list(model.banned)] = -1e9
         p, q = (each.log_softmax(-1)[np.flatnonzero(one.agent) - 1] for each in logits)
         kl += (p.exp() * (p - q)).sum(-1).tolist()
-    assert kl_to_start(other, model, read) == pytest.approx(np.mean(kl), rel=1e-4)
-    assert kl_to_start(other, model, read, batch_size=1) == pytest.approx(np.mean(kl), rel=1e-4)
-    assert kl_to_start(model, model, read) == 0.0
+    assert kl_to_start(other, model, talks) == pytest.approx(np.mean(kl), rel=1e-4)
+    assert kl_to_start(other, model, talks, batch_size=1) == pytest.approx(np.mean(kl), rel=1e-4)
+    assert kl_to_start(model, model, talks) == 0.0
