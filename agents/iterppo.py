@@ -35,7 +35,7 @@ import numpy as np
 from agents.agent import Critique, Metrics, check_range
 from agents.behaviour import behaviour_metrics, mean_logprobs
 from agents.chat_learner import ChatLearner
-from agents.packing import Prompts
+from agents.packing import Prompts, prompts_of
 from agents.ppo import SingleTurnSolver
 from agents.practice import Practice
 from agents.q_function import Labelled, QFunction
@@ -159,9 +159,7 @@ class IterPPO(ChatLearner):
 
     def prompts_of(self, trajectory: Trajectory) -> Prompts:
         """The prompts of all turns of a conversation, as they were said to the policy."""
-        read = self.policy.trajectory_tokens(trajectory)
-        conversations = tuple(trajectory.prefix(k) for k in range(trajectory.exchanges))
-        return Prompts(read.ids, read.prompt_ends, conversations)
+        return prompts_of(self.policy, trajectory)
 
     def critique(self, trajectories: Sequence[Trajectory]) -> Critique:
         """Q and V, in units of the return."""
