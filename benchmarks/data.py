@@ -35,7 +35,7 @@ from benchmarks.build import CONF, Experiment
 from benchmarks.collect import Collector, Part
 from benchmarks.data_card import card
 from benchmarks.learn import use_threads
-from benchmarks.progress import RunError, bar, quieten_libraries, readable_errors, say
+from benchmarks.progress import RunError, counter, quieten_libraries, readable_errors, say
 from envs.dataset import KINDS
 from envs.trajectory import write_rows
 
@@ -122,9 +122,8 @@ def main(config: DictConfig) -> None:
         parts = []
         for split in plan.splits:
             env = experiment.build_env(user, split)
-            with bar(f"conversations of {split}", plan.n + plan.pairs + plan.preferences) as progress:
-                talking = Collector(env, policies, judge, plan.seeds, lambda _, bar=progress: bar.update())
-                part = talking.collect(plan.pairs, plan.preferences)
+            progress = counter(f"conversations of {split}", plan.n + plan.pairs + plan.preferences)
+            part = Collector(env, policies, judge, plan.seeds, progress).collect(plan.pairs, plan.preferences)
             write_split(temporary, part)
             if write_minari:
                 name = f"parley/{experiment.env}-{split}-v0"

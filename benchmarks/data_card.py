@@ -156,7 +156,7 @@ def _figures(parts: Sequence[Part]) -> list[str]:
         "",
         "Means over scored conversations, with the standard error of the return.",
         "",
-        "| split | policy | conversations | agent's turns | mean return | success rate | unscored | log-probability of |",
+        "| split | policy | conversations | agent's turns | mean return | success rate | unscored | log-probability |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for part in parts:

@@ -250,7 +250,7 @@ def files_of(path: Path, split: str = "train") -> list[Path]:
     return found
 
 
-def digest(path: Path, split: str = "train") -> str:
+def content_of(path: Path, split: str = "train") -> str:
     """A name for the content of what ``read_dataset`` reads, wherever it lies."""
     found = hashlib.sha256()
     for file in files_of(path, split):

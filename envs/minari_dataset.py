@@ -34,7 +34,10 @@ from envs.dataset import Logged
 from envs.env import ConversationEnv
 from envs.spaces import ConversationSpace, UtteranceSpace
 
-_TYPES = {"parley.Utterance": UtteranceSpace, "parley.Conversation": ConversationSpace}
+_TYPES: dict[str, type[UtteranceSpace] | type[ConversationSpace]] = {
+    "parley.Utterance": UtteranceSpace,
+    "parley.Conversation": ConversationSpace,
+}
 
 
 def _serialize(space: UtteranceSpace | ConversationSpace, to_string: bool = True) -> dict[str, Any] | str:
