@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from envs.conversation import Conversation
+from envs.odds import Choice
 from envs.trajectory import Trajectory, Utterance
 
 if TYPE_CHECKING:
@@ -59,6 +60,13 @@ class Agent(ABC):
         depend on which others are in the batch (beyond floating point). ``explore=False`` asks for the agent's best
         guess instead of a sample, where it knows the difference.
         """
+
+    def choices(
+        self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]
+    ) -> list[Choice] | None:
+        """The act behind what ``act`` says, given generators in the same state, and its log-probability: for those who
+        follow a rule. None for others; where utterances have tokens, their log-probabilities stand beside them."""
+        return None
 
     def prepare(self, practice: Practice) -> None:
         """Get ready before the first conversation, with ``practice.logged()`` alone. Takes no conversation."""

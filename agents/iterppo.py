@@ -113,7 +113,12 @@ class IterPPO(ChatLearner):
         (rng,) = practice.rng.spawn(1)  # a stream of its own: the first iteration begins with practice.rng itself
         self.q = self._new_q(rng)
         if self.warm_start and practice.budget.logged:
-            self.q.fit(self._labelled(practice.logged()), rng, epochs=self.warm_start)
+            if not (logged := self._labelled(practice.logged())):
+                raise ValueError(
+                    "None of the logged conversations is scored, so Q can't be fitted to them; give each a reward, "
+                    "or set agent.warm_start=0."
+                )
+            self.q.fit(logged, rng, epochs=self.warm_start)
 
     def _new_q(self, rng: np.random.Generator) -> QFunction:
         rate = trunk_rate(self.start) if self._trunk_rate is None else self._trunk_rate

@@ -16,6 +16,7 @@ import numpy as np
 
 from agents.agent import Agent
 from agents.rollout import Moment, another_take, play, rollout, speak, with_moments
+from envs.dataset import Dataset
 from envs.env import ConversationEnv
 from envs.judges import Pair, Preference, PreferenceJudge, TurnJudge, draw_label, draw_labels
 from envs.trajectory import Trajectory, Utterance, failure_kind
@@ -96,6 +97,7 @@ class Practice:
         turn_judge: compares two utterances at one moment, without playing on.
         on_conversation: called with each trajectory as it ends, for progress bars.
         on_logged: the same for those of the logged data, which are made anew in every run.
+        given: conversations and comparisons in the place of the logged data of ``behaviour``, if there are any.
     """
 
     env: ConversationEnv
@@ -107,6 +109,7 @@ class Practice:
     turn_judge: TurnJudge | None = None
     on_conversation: Callable[[Trajectory], None] | None = None
     on_logged: Callable[[Trajectory], None] | None = None
+    given: Dataset | None = None
     spent: Spent = field(default_factory=Spent)
     iteration: int = 0
     finished: bool = False
@@ -260,8 +263,11 @@ class Practice:
         """Pairs of conversations of the behaviour policy, two on each scenario, and the judge's labels [N] (see
         ``labels``): the preference data that is collected before anybody learns, the same for every agent and seed.
 
-        ``budget.logged`` conversations, hence half as many pairs. Not metered.
+        ``budget.logged`` conversations, hence half as many pairs. Not metered. Where they are ``given``, so are their
+        labels; raises ``ValueError`` when there are fewer.
         """
+        if self._logged_pairs is None and self.given is not None:
+            self._logged_pairs = self.given.first_pairs(self.budget.logged // 2)
         if self._logged_pairs is None:
             seeds, env = LOGGED_SEEDS[: self.budget.logged // 2], self.logged_env or self.env
             both = [rollout(self._behaviour(), env, seeds, take=take, on_done=self.on_logged) for take in (0, 1)]
@@ -272,7 +278,10 @@ class Practice:
 
     def logged(self) -> Sequence[Trajectory]:
         """The offline data of this environment: ``budget.logged`` conversations of its behaviour policy, the same for
-        every agent and seed. Not metered. Raises ``ValueError`` when the environment names no behaviour policy."""
+        every agent and seed, or what is ``given`` instead. Not metered. Raises ``ValueError`` when the environment
+        names no behaviour policy, and when fewer are given."""
+        if self._logged is None and self.given is not None:
+            self._logged = self.given.first(self.budget.logged)
         if self._logged is None:
             seeds = LOGGED_SEEDS[: self.budget.logged]
             self._logged = rollout(self._behaviour(), self.logged_env or self.env, seeds, on_done=self.on_logged)

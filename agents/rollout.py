@@ -77,11 +77,13 @@ def play(
     explore: bool = True,
     on_done: Callable[[Trajectory], None] | None = None,
     on_moment: Callable[[int, Moment], None] | None = None,
+    on_advance: Callable[[int, Advance], None] | None = None,
 ) -> list[Trajectory]:
     """Each conversation from where it stands to its end, all in step; one trajectory per moment, in order.
 
     ``said``, if given, is what the agent says first, one utterance per moment; only from then on it is asked.
-    ``on_moment`` is called with the index and the moment before each of the agent's turns.
+    ``on_moment`` is called with the index and the moment before each of the agent's turns, ``on_advance`` with the
+    index and what came of the turn.
     """
     trajectories: list[Trajectory | None] = [None] * len(moments)
     live = [_Live(i, one.episode, list(one.steps), one.user_tokens) for i, one in enumerate(moments)]
@@ -96,6 +98,8 @@ def play(
         going = []
         for one, utterance, advance in zip(live, utterances, advances, strict=True):
             _record(one, utterance, advance)
+            if on_advance:
+                on_advance(one.index, advance)
             if not advance.done:
                 going.append(one)
                 continue

@@ -30,6 +30,7 @@ from agents.agent import Agent
 from agents.practice import Budget, Practice
 from benchmarks.learn import seed_libraries
 from benchmarks.progress import RunError, counter
+from envs.dataset import Dataset, content_of, read_dataset
 from envs.env import ConversationEnv
 from envs.judges import PreferenceJudge, TurnJudge
 from envs.trajectory import Trajectory
@@ -112,6 +113,7 @@ class Experiment:
         user = values["user"] or next(iter(users))
         _choose("user", user, [*users, *guests], f"the users of env={names['env']}")
         values["user"] = user
+        _take_in_the_logged(values)
         _seat_the_guest(values, guests.get(user) if user not in users else None)
         _put_in_the_solver(values, names["agent"], hydra.overrides.task)
         _choose("resume", values["resume"], ("auto", "never"), "the ways to resume")
@@ -131,6 +133,8 @@ class Experiment:
     def variant(self) -> list[str]:
         """The overrides that are not in the run's name, sorted; empty for the standard settings."""
         last = {override.split("=", 1)[0].lstrip("+~"): override for override in self.overrides}
+        if "logged" in last and "logged" in self.config:
+            last["logged"] = f"logged={self.config['logged']['content']}"
         return sorted(override for key, override in last.items() if not self._says_nothing(key))
 
     def _says_nothing(self, key: str) -> bool:
@@ -150,7 +154,8 @@ class Experiment:
     @property
     def identity(self) -> dict[str, Any]:
         """The configuration without what changes only how the run is done."""
-        return {key: _without_how(value) for key, value in self.config.items() if key not in HOW_NOT_WHAT}
+        found = {key: _without_how(value) for key, value in self.config.items() if key not in HOW_NOT_WHAT}
+        return found | ({"logged": found["logged"]["content"]} if "logged" in found else {})
 
     @property
     def users(self) -> list[str]:
@@ -227,8 +232,20 @@ class Experiment:
         on_logged = counter("logged data, made anew", budget.logged)
         return Practice(
             env, budget, self.seed, speaker, logged_env, *self.build_judges(),
-            on_conversation=on_conversation, on_logged=on_logged,
+            on_conversation=on_conversation, on_logged=on_logged, given=self.read_logged(),
         )  # fmt: skip
+
+    def read_logged(self) -> Dataset | None:
+        """What stands in for the world's own logged data; None if nothing does. ``RunError`` if it can't be read."""
+        if (logged := self.config.get("logged")) is None:
+            return None
+        try:
+            dataset = read_dataset(logged["path"])
+            if dataset.conversations:
+                dataset.first(self.config["budget"]["logged"])
+        except (ValueError, OSError) as error:
+            raise RunError(f"logged={logged['path']} can't be used: {error}") from error
+        return dataset
 
     def build_judges(self) -> tuple[PreferenceJudge | None, TurnJudge | None]:
         """Who compares conversations, and who compares utterances; None where none is named."""
@@ -242,6 +259,16 @@ def _resolve(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         where = getattr(error, "full_key", None) or "the configuration"
         raise RunError(f"{where} can't be read: {str(error).splitlines()[0]}. Set it on the command line.") from None
+
+
+def _take_in_the_logged(values: dict[str, Any]) -> None:
+    """Name what is given as logged data by its content: a run is the same wherever the files lie."""
+    if (path := values.pop("logged", None)) is None:
+        return
+    try:
+        values["logged"] = {"path": str(path), "content": content_of(Path(path))}
+    except (ValueError, OSError) as error:
+        raise RunError(f"logged={path} can't be used: {error}") from error
 
 
 def _put_in_the_solver(values: dict[str, Any], agent: str, overrides: Sequence[str]) -> None:

@@ -389,10 +389,6 @@ class _Rows(Protocol):
     def logits(self) -> Tensor:
         """After ``feed`` and ``step``: [live rows, V padded to a multiple of _BLOCK], float32; padding is -inf."""
 
-    @property
-    def states(self) -> Tensor:
-        """After ``feed`` and ``step``: [live rows, hidden] the trunk's last states, which the logits are told from."""
-
     def clear(self) -> None:
         """Free everything."""
 
@@ -410,6 +406,14 @@ class _Rows(Protocol):
 
         False, and nothing is changed, where every ``step`` takes all slots anyway.
         """
+
+
+class _ReadRows(_Rows, Protocol):
+    """Those of one model, whose states can be read."""
+
+    @property
+    def states(self) -> Tensor:
+        """After ``feed`` and ``step``: [live rows, hidden] the trunk's last states, which the logits are told from."""
 
 
 class _SeveralRows:
@@ -462,14 +466,15 @@ class _MixedRows(_SeveralRows):
 class _PerturbedRows(_SeveralRows):
     """The rows of a model, and of another one if that is where the perturbation reads: the last of ``rows``."""
 
-    def __init__(self, rows: Sequence[_Rows], perturbation: Perturbation):
+    def __init__(self, rows: Sequence[_ReadRows], perturbation: Perturbation):
         super().__init__(rows)
         self._perturbation = perturbation
+        self._read = rows[-1]
 
     @property
     def logits(self) -> Tensor:
         logits = self._all[0].logits
-        added = self._perturbation(self._all[-1].states).to(logits)
+        added = self._perturbation(self._read.states).to(logits)
         return logits + F.pad(added, (0, logits.shape[1] - added.shape[1]))
 
 
