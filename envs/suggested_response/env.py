@@ -1,7 +1,7 @@
 """``parley/SuggestedResponse-v0``: suggest what a business should write to its customer; the business decides.
 
-The problem that Iterative PPO was made for (arXiv 2511.21638), around any world of conversations (``World``): the shop or
-the lesson. The agent's utterance is a suggestion a_i, which only the business sees. The business sends m_i: the
+The problem that Iterative PPO was made for (arXiv 2511.21638), around any world of conversations (``World``): the shop
+or the lesson. The agent's utterance is a suggestion a_i, which only the business sees. The business sends m_i: the
 suggestion word for word, or edited, or something else that follows its drift, or what it would have written anyway. The
 customer, the wrapped world's own user, answers m_i and knows nothing of suggestions.
 
