@@ -1,4 +1,4 @@
-"""``parley/SuggestedResponse-v0``: what becomes of a suggestion, and that without a business it is the wrapped world."""
+"""``parley/SuggestedResponse-v0``: what becomes of a suggestion; without a business it is the wrapped world."""
 
 from __future__ import annotations
 
@@ -374,7 +374,7 @@ def test_what_is_wrong_is_named():
 
 @pytest.mark.parametrize("world", [sales.world(), education.world()], ids=["sales", "education"])
 def test_every_act_drifts_to_acts_that_the_world_has_itself_among_them(world):
-    acts = {act for act in own_acts(world.speaker("random"), None)}
+    acts = set(own_acts(world.speaker("random"), None))
     for act in acts:
         assert act in world.drift(act) and set(world.drift(act)) <= acts
     kinds = {act.kind for act in acts}
