@@ -28,12 +28,14 @@ from envs.sales.knowledge import Knowledge, begin, learn
 from envs.sales.language import buyer_parser, seller_parser, seller_phrasebook
 from envs.suggested_response.business import START_TRUST
 from envs.suggested_response.env import AGENT_BRIEF
-from envs.suggested_response.planner import Businesses, Floats, Planner, Suggested, training_businesses
+from envs.suggested_response.planner import Businesses, Floats, Planner, Suggested, sensible, training_businesses
 from envs.suggested_response.sales import world
 from envs.suggested_response.sending import own_acts
 from envs.suggested_response.transcript import Exchange, exchanges_of, sent_and_answered
 from envs.suggested_response.world import World
 
+AUTO_REPLY: Final = -1
+"""The place of auto-reply among the businesses that are planned for."""
 _MISHEARD: Final = 1e-6
 """Added to the probability of whatever was observed, so that a misheard word rules nothing out."""
 
@@ -74,7 +76,7 @@ class PlanningAdviser:
 
     def __init__(self, setting: str | None = None):
         self.setting = setting
-        self.planner = _planner()
+        self.planner = planner()
         self.businesses = self.planner.businesses
         self._held: dict[tuple[str, ...], Belief] = {}
 
@@ -83,7 +85,7 @@ class PlanningAdviser:
         held, said = {}, []
         for conversation, rng in zip(conversations, rngs, strict=True):
             words = tuple(turn.text for turn in conversation.turns)
-            held[words] = belief = self._believe(conversation)
+            held[words] = belief = self.believe(conversation)
             auto_reply = self.setting == "auto_reply"
             if self.setting is None:
                 auto_reply = not conversation.brief.startswith(AGENT_BRIEF)
@@ -94,13 +96,14 @@ class PlanningAdviser:
 
     def best(self, belief: Belief, auto_reply: bool) -> Suggested:
         """What is worth most; the first of equals."""
-        values = self.planner.act_values(belief.known)
         if auto_reply:
-            return max(values, key=lambda act: values[act][-1, START_TRUST])
+            return self.planner.best(belief.known, AUTO_REPLY, START_TRUST)
+        values = self.planner.act_values(belief.known, sensible(belief.known))
         rows = np.arange(len(belief.weights))
         return max(values, key=lambda act: float(belief.weights @ values[act][rows, belief.trust]))
 
-    def _believe(self, conversation: Conversation) -> Belief:
+    def believe(self, conversation: Conversation) -> Belief:
+        """What the conversation so far tells."""
         words = tuple(turn.text for turn in conversation.turns)
         if words in self._held:
             return self._held[words]
@@ -109,7 +112,7 @@ class PlanningAdviser:
             heard = buyer_parser().parse_moves([turn.text for turn in opening])
             n = len(self.businesses) - 1  # the last is auto-reply
             return Belief(begin(heard[0][0] if heard else Act("open")), np.full(n, 1 / n), np.full(n, START_TRUST))
-        before = self._believe(Conversation(conversation.brief, conversation.turns[:-2]))
+        before = self.believe(Conversation(conversation.brief, conversation.turns[:-2]))
         return self.learn(before, exchanges[-1])
 
     def learn(self, before: Belief, exchange: Exchange) -> Belief:
@@ -139,7 +142,7 @@ class PlanningAdviser:
 
 
 @cache
-def _planner() -> Planner:
+def planner() -> Planner:
     """One for all advisers of a process: what it has solved serves them all."""
     return Planner(Businesses([*training_businesses(), None]))
 

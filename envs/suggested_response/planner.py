@@ -168,6 +168,7 @@ class Planner:
         self.businesses, self.reward, self.follow = businesses, reward, follow
         self.speaker = world().speaker(world().skill)
         self._values: dict[tuple[object, ...], Floats] = {}
+        self._best: dict[tuple[object, ...], npt.NDArray[np.int64]] = {}
 
     def value(self, known: Knowledge) -> Floats:
         """[B, T] expected reward from here on, by business and trust."""
@@ -175,17 +176,20 @@ class Planner:
             return np.zeros((len(self.businesses), MAX_TRUST + 1))
         key = known.key
         if key not in self._values:
-            acts = None if self.follow is None else [self.follow(known)]
-            self._values[key] = np.max(list(self.act_values(known, acts).values()), axis=0)
+            suggestions = sensible(known) if self.follow is None else [self.follow(known)]
+            values = np.stack(list(self.act_values(known, suggestions).values()))  # [A, B, T]
+            self._values[key], self._best[key] = values.max(0), values.argmax(0)
         return self._values[key]
 
-    def act_values(self, known: Knowledge, acts: Sequence[Suggested] | None = None) -> dict[Suggested, Floats]:
-        """[B, T] what each suggestion is worth, if all later ones are as they should be; one act of every sort and
-        abstaining, if ``acts`` do not say which."""
+    def act_values(self, known: Knowledge, suggestions: Sequence[Suggested]) -> dict[Suggested, Floats]:
+        """[B, T] what each suggestion is worth, if all later ones are as they should be."""
         state = _State(self, known)
-        if acts is None:
-            acts = [*{sort_of(known, act): act for act in reversed(SUGGESTIBLE)}.values(), None]
-        return {act: state.worth(act) for act in acts}
+        return {suggested: state.worth(suggested) for suggested in suggestions}
+
+    def best(self, known: Knowledge, business: int, trust: int) -> Suggested:
+        """What is worth most for the business in that place, if it is known; the first of equals of ``sensible``."""
+        self.value(known)
+        return sensible(known)[self._best[known.key][business, trust]]
 
     @property
     def states(self) -> int:
@@ -193,50 +197,79 @@ class Planner:
         return len(self._values)
 
 
+def sensible(known: Knowledge) -> list[Suggested]:
+    """One act of every sort, and to abstain, in an order that names of needs and worries do not change."""
+    sorts = {sort_of(known, act): act for act in reversed(SUGGESTIBLE)}
+    return [*(sorts[sort] for sort in sorted(sorts, key=repr)), None]
+
+
 class _State:
     """One information state, while its suggestions are valued."""
 
     def __init__(self, planner: Planner, known: Knowledge):
         self.planner, self.known, self.businesses = planner, known, planner.businesses
+        self._sent: dict[tuple[object, ...], _Sent] = {}
         self.own = own_acts(planner.speaker, known)
-        self._after: dict[tuple[object, ...], list[tuple[After, Floats]]] = {}
-        self._sent: dict[tuple[object, ...], Floats] = {}
+        self.by_itself = self._mean(self.own)
 
     def worth(self, suggested: Suggested) -> Floats:
         """[B, T] the expected reward after a suggestion."""
         chances = self.businesses.modes(suggested)
-        worth: Floats = chances["ignored"] * (1 - self.businesses.silent) * self._mean(self.own, suggested)
-        if suggested is not None:
-            drift = world().drift(suggested)
-            worth = worth + (chances["verbatim"] + chances["edited"]) * self._sending(suggested, suggested)
-            worth = worth + chances["influenced"] * self._mean(dict.fromkeys(drift, 1 / len(drift)), suggested)
+        ignored = chances["ignored"] * (1 - self.businesses.silent)
+        annoyed = self.businesses.trust_after(suggested, False, 0)
+        worth: Floats = ignored * self.by_itself[self.businesses.rows, annoyed]
+        if suggested is None:
+            return worth
+        drift = world().drift(suggested)
+        worth += chances["influenced"] * self._mean(dict.fromkeys(drift, 1 / len(drift)))[self.businesses.rows, annoyed]
+        sent = self._sending(suggested)
+        done = sent.done(suggested)
+        worth += (chances["verbatim"] + chances["edited"]) * done
+        # What the business writes instead may be what was suggested all the same; then it is the adviser's merit.
+        by_chance = ignored * self.own.get(suggested, 0.0) + chances["influenced"] / len(drift)
+        return worth + by_chance * (done - sent.undone[self.businesses.rows, annoyed])
+
+    def _mean(self, acts: Mapping[Act, float]) -> Floats:
+        """[B, T] the expected reward, by the trust that there is then, if one of the acts is sent."""
+        shares: dict[tuple[object, ...], float] = {}
+        of_sort = {sort_of(self.known, act): act for act in acts}
+        for act, p in acts.items():
+            sort = sort_of(self.known, act)
+            shares[sort] = shares.get(sort, 0.0) + p
+        mean: Floats = np.sum([p * self._sending(of_sort[sort]).undone for sort, p in shares.items()], axis=0)
+        return mean
+
+    def _sending(self, act: Act) -> _Sent:
+        sort = sort_of(self.known, act)
+        if sort not in self._sent:
+            self._sent[sort] = _Sent(self.planner, self.known, act)
+        return self._sent[sort]
+
+
+class _Sent:
+    """What an act is worth once it is sent."""
+
+    def __init__(self, planner: Planner, known: Knowledge, act: Act):
+        self.businesses = planner.businesses
+        nothing = np.zeros((len(self.businesses), MAX_TRUST + 1))
+        self.by_welcome: dict[int, Floats] = {}
+        """[B, T] what it adds, by how the buyer takes it and by the trust that there is then."""
+        for after in afterwards(known, act, planner.reward):
+            value = after.gain + (nothing if after.known is None else planner.value(after.known))
+            self.by_welcome[after.welcome] = self.by_welcome.get(after.welcome, nothing) + after.probability * value
+        self.undone: Floats = np.sum(list(self.by_welcome.values()), axis=0)
+        """[B, T] by the trust that there is then, if it is not what was suggested."""
+
+    def done(self, suggested: Suggested) -> Floats:
+        """[B, T] by the trust before, if it is what was suggested."""
+        worth: Floats = np.sum(
+            [
+                value[self.businesses.rows, self.businesses.trust_after(suggested, True, welcome)]
+                for welcome, value in self.by_welcome.items()
+            ],
+            axis=0,
+        )
         return worth
-
-    def _mean(self, acts: Mapping[Act, float], suggested: Suggested) -> Floats:
-        return np.sum([p * self._sending(act, suggested) for act, p in acts.items()], axis=0)
-
-    def _sending(self, sent: Act, suggested: Suggested) -> Floats:
-        """[B, T] the expected reward once ``sent`` was sent after ``suggested``."""
-        sort = sort_of(self.known, sent)
-        annoys = None if suggested is None else suggested.kind  # all else of a suggestion is in whether it was done
-        key = sort, sent == suggested, annoys
-        if key not in self._sent:
-            total = np.zeros((len(self.businesses), MAX_TRUST + 1))
-            for after, value in self._afterwards(sent, sort):
-                trust = self.businesses.trust_after(suggested, sent == suggested, after.welcome)
-                total += after.probability * (after.gain + value[self.businesses.rows, trust])
-            self._sent[key] = total
-        return self._sent[key]
-
-    def _afterwards(self, sent: Act, sort: tuple[object, ...]) -> list[tuple[After, Floats]]:
-        """What may follow, and its value by the trust that there is then."""
-        if sort not in self._after:
-            nothing = np.zeros((len(self.businesses), MAX_TRUST + 1))
-            self._after[sort] = [
-                (after, nothing if after.known is None else self.planner.value(after.known))
-                for after in afterwards(self.known, sent, self.planner.reward)
-            ]
-        return self._after[sort]
 
 
 def afterwards(known: Knowledge, sent: Act, reward: str) -> list[After]:
