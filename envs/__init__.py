@@ -36,3 +36,8 @@ gymnasium.register(
     entry_point="envs.education.env:make_education",
     vector_entry_point="envs.education.env:make_education_vec",
 )
+gymnasium.register(
+    id="parley/SuggestedResponse-v0",
+    entry_point="envs.suggested_response.env:make_suggested_response",
+    vector_entry_point="envs.suggested_response.env:make_suggested_response_vec",
+)

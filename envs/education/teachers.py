@@ -238,6 +238,11 @@ class TeacherInWords:
         self._known = remembered
         return heard
 
+    def know(self, conversation: Conversation) -> Knowledge:
+        """What is known after the conversation's turns, and from the brief."""
+        words = (conversation.brief, *(turn.text for turn in conversation.turns))
+        return self._know(words, read_brief(conversation.brief)[1])
+
     def _know(self, words: tuple[str, ...], way: str | None) -> Knowledge:
         """What is known after these words: the brief, and the turns, the student's opening first."""
         if words in self._known:

@@ -202,6 +202,10 @@ class SellerInWords:
         self._known = {said: self._know(said) for said in words}
         return [self._known[said] for said in words]
 
+    def know(self, conversation: Conversation) -> Knowledge:
+        """What is known after the conversation's turns."""
+        return self._know(tuple(turn.text for turn in conversation.turns))
+
     def _know(self, words: tuple[str, ...]) -> Knowledge:
         """What is known after these turns, the buyer's opening first."""
         if words in self._known:
