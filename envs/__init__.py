@@ -36,3 +36,8 @@ gymnasium.register(
     entry_point="envs.education.env:make_education",
     vector_entry_point="envs.education.env:make_education_vec",
 )
+gymnasium.register(
+    id="parley/TwentyQuestions-v0",
+    entry_point="envs.twenty_questions.env:make_twenty_questions",
+    vector_entry_point="envs.twenty_questions.env:make_twenty_questions_vec",
+)
