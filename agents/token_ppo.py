@@ -67,6 +67,6 @@ class TokenPPO(ActorCritic):
             chosen = rng.choice(len(self._logged), min(self.imitation_batch, len(self._logged)), replace=False)
             batch = token_batch([self.policy.trajectory_tokens(self._logged[i]) for i in chosen])
             loss = -chosen_logprobs(token_logprobs(self.policy, batch), batch).mean()
-            return self.imitation_coef * loss, {"imitation_loss": loss.item()}
+            return self.imitation_coef * loss, {"sft_loss": loss.item()}
 
         return imitation
