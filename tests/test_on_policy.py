@@ -157,7 +157,7 @@ def test_the_baseline_of_each_is_the_mean_of_the_others():
 
 def test_a_group_is_compared_with_itself():
     # Mean .25; deviation √((.75² + 3 · .25²) / 3) = .5
-    four, flat = np.array([1.0, 0.0, 0.0, 0.0]), np.array([0.3, 0.3])
+    four, flat = np.array([1.0, 0.0, 0.0, 0.0]), np.array([0.1, 0.1])
     assert group_advantages([four, flat], "group") == pytest.approx([1.5, -0.5, -0.5, -0.5, 0, 0], abs=1e-3)
     assert group_advantages([four, flat], "none") == pytest.approx([0.75, -0.25, -0.25, -0.25, 0, 0])
     # Σ of squares .75 over six conversations: deviation √.125 = .353553
