@@ -112,7 +112,7 @@ class GRPOTrajectories(OnPolicyLearner):
 def group_advantages(returns: Sequence[np.ndarray], scale: Scale) -> np.ndarray:
     """[ΣK] the advantages of the conversations of groups, one group after another, from their returns [K]. A group
     that goes alike has none."""
-    centred = [of_group - of_group.mean() for of_group in returns]
+    centred = [one - one.mean() if np.ptp(one) else np.zeros(len(one)) for one in returns]  # not a rounding error of it
     if scale == "group":
         centred = [one / (one.std(ddof=1) + 1e-4) for one in centred]
     every = np.concatenate(centred)

@@ -9,7 +9,7 @@ Ties: all that reach the cutoff are in, which may be far more than a tenth. Wher
 tenth are 1, all successes are in: it is filtering by success. Where fewer are, as at the start of sparse tasks, the
 cutoff is 0, *everything* is in, and the policy imitates itself: on average it learns nothing until luck brings it above
 a tenth. ``skip_lowest=true`` leaves those with the lowest return of all out; then the few successes alone are learnt
-from, and nothing where all went alike. ``cutoff`` and ``imitated`` tell which it was.
+from, and nothing where all went alike. ``threshold_return`` and ``imitated`` tell which it was.
 
 Departures: cross-entropy is taken at the temperature that the conversations were sampled at; at 1, a policy that is
 sampled at .7 would sharpen itself by imitating itself. Conversations are drawn in passes over all of them, not
@@ -93,8 +93,12 @@ class OnlineFilteredImitation(ChatLearner):
             )
         self._held += judged
         returns = np.array([one.returns() for one in self._held])
-        chosen, cutoff = best(returns, self.quantile, self.skip_lowest)
-        figures = {"cutoff": cutoff, "imitated": len(chosen) / len(returns)}
+        chosen = best(returns, self.quantile, self.skip_lowest)
+        figures = {"imitated": float(len(chosen))}
+        if len(chosen):
+            threshold = returns[chosen].min()
+            figures["imitated_return"] = float(returns[chosen].mean())
+            figures |= {"threshold_return": float(threshold), "tied": float((returns == threshold).sum())}
         return {**behaviour_metrics(trajectories), **figures, **self._imitate(chosen, rng)}
 
     def _imitate(self, chosen: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
@@ -115,7 +119,7 @@ class OnlineFilteredImitation(ChatLearner):
             with torch.no_grad():
                 kl = exact_kl(logprobs, token_logprobs(self.start, batch)).mean()
                 entropy = -(logprobs.exp() * logprobs).sum(-1).mean()
-            figures = {"imitation_loss": loss, "start_kl": kl, "entropy": entropy, "grad_norm": norm}
+            figures = {"sft_loss": loss, "start_kl": kl, "entropy": entropy, "grad_norm": norm}
             logs.append({name: value.item() for name, value in figures.items()})
         return mean_metrics(logs)
 
@@ -131,10 +135,9 @@ class OnlineFilteredImitation(ChatLearner):
         self._held = list(read_jsonl(folder / "held.jsonl"))
 
 
-def best(returns: np.ndarray, quantile: float, skip_lowest: bool) -> tuple[np.ndarray, float]:
-    """The indices of those of ``returns`` [N] that reach their quantile, and that quantile."""
-    cutoff = float(np.quantile(returns, quantile))
-    reach = returns >= cutoff
+def best(returns: np.ndarray, quantile: float, skip_lowest: bool) -> np.ndarray:
+    """The indices of those of ``returns`` [N] that reach their quantile; with ``skip_lowest`` without the lowest."""
+    reach = returns >= np.quantile(returns, quantile)
     if skip_lowest:
         reach &= returns > returns.min()
-    return np.flatnonzero(reach), cutoff
+    return np.flatnonzero(reach)

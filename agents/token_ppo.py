@@ -4,8 +4,9 @@ The same learner as Turn-PPO's (``agents.actor_critic``), so that the two differ
 token that the agent says is one. V is read before each of them, ratio and clip are per token, and λ and γ run over the
 agent's tokens alone: what the user says takes no time. The reward of a turn follows its last token.
 
-From LMRL-Gym's code are λ, γ, the clip ranges of policy and value, the whitening of advantages in the batch and KL to
-the start in the reward, token by token: β (log π_old - log start) of the token that was said, as sampled.
+From LMRL-Gym's code are λ, γ, the clip ranges of policy and value, the whitening of advantages in the batch, and KL to
+the start in the reward, token by token: β (log π_old - log start) of the token that was said. β is constant; its
+adaptive one is left out.
 ``imitation_coef`` adds the cross-entropy of logged conversations to the loss, on the agent's tokens (its BC loss).
 
 Departures: its BC loss has weight 1 and is off here, since the logged conversations are those of a worse seller than
@@ -67,6 +68,6 @@ class TokenPPO(ActorCritic):
             chosen = rng.choice(len(self._logged), min(self.imitation_batch, len(self._logged)), replace=False)
             batch = token_batch([self.policy.trajectory_tokens(self._logged[i]) for i in chosen])
             loss = -chosen_logprobs(token_logprobs(self.policy, batch), batch).mean()
-            return self.imitation_coef * loss, {"imitation_loss": loss.item()}
+            return self.imitation_coef * loss, {"sft_loss": loss.item()}
 
         return imitation

@@ -157,7 +157,7 @@ def test_the_baseline_of_each_is_the_mean_of_the_others():
 
 def test_a_group_is_compared_with_itself():
     # Mean .25; deviation √((.75² + 3 · .25²) / 3) = .5
-    four, flat = np.array([1.0, 0.0, 0.0, 0.0]), np.array([0.3, 0.3])
+    four, flat = np.array([1.0, 0.0, 0.0, 0.0]), np.array([0.1, 0.1])
     assert group_advantages([four, flat], "group") == pytest.approx([1.5, -0.5, -0.5, -0.5, 0, 0], abs=1e-3)
     assert group_advantages([four, flat], "none") == pytest.approx([0.75, -0.25, -0.25, -0.25, 0, 0])
     # Σ of squares .75 over six conversations: deviation √.125 = .353553
@@ -212,17 +212,16 @@ def test_a_conversation_in_which_nobody_spoke_is_left_out_and_a_batch_of_them_re
 
 
 def test_what_reaches_the_quantile_is_imitated_and_ties_are_all_in():
-    def chosen(returns: list[float], skip_lowest: bool = False) -> tuple[list[int], float]:
-        which, cutoff = best(np.array(returns), 0.9, skip_lowest)
-        return which.tolist(), cutoff
+    def chosen(returns: list[float], skip_lowest: bool = False) -> list[int]:
+        return best(np.array(returns), 0.9, skip_lowest).tolist()
 
-    # Place .9 · 4 = 3.6 between the fourth (0) and the fifth (1): .6
-    assert chosen([0, 0, 1, 0, 0]) == ([2], pytest.approx(0.6))
+    # Place .9 · 4 = 3.6 of five, between .5 and 1: .5 + .6 · .5 = .8
+    assert chosen([0.0, 0.5, 1.0, 0.0, 0.0]) == [2]
     # A half succeeded: all successes are in. One of twenty: the cutoff is 0, and everything is.
-    assert chosen([0, 1, 0, 1]) == ([1, 3], 1.0)
-    assert chosen([0.0] * 19 + [1.0]) == (list(range(20)), 0.0)
-    assert chosen([0.0] * 19 + [1.0], skip_lowest=True) == ([19], 0.0)
-    assert chosen([0.0] * 3, skip_lowest=True) == ([], 0.0)
+    assert chosen([0.0, 1.0, 0.0, 1.0]) == [1, 3]
+    assert chosen([0.0] * 19 + [1.0]) == list(range(20))
+    assert chosen([0.0] * 19 + [1.0], skip_lowest=True) == [19]
+    assert chosen([0.0] * 3, skip_lowest=True) == []
 
 
 def test_the_unit_is_the_deviation_of_everything_seen():
@@ -386,9 +385,10 @@ def test_everything_collected_so_far_counts_for_the_cutoff(colour_start: str):
     metrics = [improve(agent, one) for _ in range(2)]
     returns = np.array([t.returns() for t in agent._held])
     assert len(returns) == 192
-    assert metrics[1]["cutoff"] == pytest.approx(np.quantile(returns, 0.9))
-    assert metrics[0]["cutoff"] == pytest.approx(np.quantile(returns[:96], 0.9))
-    assert metrics[1]["imitated"] == pytest.approx(np.mean(returns >= metrics[1]["cutoff"]))
+    for found, so_far in zip(metrics, (returns[:96], returns), strict=True):
+        reach = so_far[so_far >= np.quantile(so_far, 0.9)]
+        assert found["imitated"] == len(reach) and found["imitated_return"] == pytest.approx(reach.mean())
+        assert found["threshold_return"] == reach.min() and found["tied"] == np.sum(so_far == reach.min())
 
 
 BAD: list[tuple[Callable[[], object], str]] = [
