@@ -157,7 +157,7 @@ def decided_pairs(practice: Practice) -> tuple[list[tuple[Trajectory, Trajectory
             f"Of {len(pairs)} logged pairs none has a winner, and there is nothing to learn from; raise budget.logged "
             "(two conversations make a pair), name another judge, or see why this one fails."
         )
-    ordered = [pairs[i] if labels[i] > 0.5 else (pairs[i][1], pairs[i][0]) for i in np.flatnonzero(decided)]
+    ordered = [pairs[i] if labels[i] > 0.5 else (pairs[i][1], pairs[i][0]) for i in np.flatnonzero(decided).tolist()]
     counts = {"pairs": decided.sum(), "pairs_tied": (judged & ~decided).sum(), "pairs_unjudged": (~judged).sum()}
     return ordered, {name: float(n) for name, n in counts.items()}
 

@@ -389,10 +389,6 @@ class _Rows(Protocol):
     def logits(self) -> Tensor:
         """After ``feed`` and ``step``: [live rows, V padded to a multiple of _BLOCK], float32; padding is -inf."""
 
-    @property
-    def states(self) -> Tensor:
-        """After ``feed`` and ``step``: [live rows, hidden] the trunk's last states, which the logits are told from."""
-
     def clear(self) -> None:
         """Free everything."""
 
@@ -412,10 +408,18 @@ class _Rows(Protocol):
         """
 
 
+class _ModelRows(_Rows, Protocol):
+    """The rows of one model, which may be asked for more than logits."""
+
+    @property
+    def states(self) -> Tensor:
+        """After ``feed`` and ``step``: [live rows, hidden] the trunk's last states, which the logits are told from."""
+
+
 class _SeveralRows:
     """The rows of one or two models, fed alike; what becomes of their logits is the subclass's."""
 
-    def __init__(self, rows: Sequence[_Rows]):
+    def __init__(self, rows: Sequence[_ModelRows]):
         self._all = tuple(rows)
 
     @property
@@ -449,7 +453,7 @@ class _SeveralRows:
 class _MixedRows(_SeveralRows):
     """The rows of two models; their logits are mixed."""
 
-    def __init__(self, rows: Sequence[_Rows], share: float):
+    def __init__(self, rows: Sequence[_ModelRows], share: float):
         super().__init__(rows)
         self._share = share
 
@@ -462,7 +466,7 @@ class _MixedRows(_SeveralRows):
 class _PerturbedRows(_SeveralRows):
     """The rows of a model, and of another one if that is where the perturbation reads: the last of ``rows``."""
 
-    def __init__(self, rows: Sequence[_Rows], perturbation: Perturbation):
+    def __init__(self, rows: Sequence[_ModelRows], perturbation: Perturbation):
         super().__init__(rows)
         self._perturbation = perturbation
 
