@@ -13,7 +13,6 @@ Departures: as for MC returns (``agents.mc_returns``). Where the trunk learns, Q
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from agents.adapters import load_own_state, own_state
+from agents.adapters import copied, load_own_state, own_state
 from agents.agent import check_range
 from agents.q_function import Heads
 from agents.token_q import Decisions, chosen, cross_entropy, tokens_of
@@ -54,7 +53,7 @@ class ILQL(TokenQLearner):
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         width = self.q.heads.inner.shape[2]
         self.v_heads = Heads(self.q.reader.hidden_size, width, 1, generator).to(self.q.device)
-        self.target = copy.deepcopy(self.q).requires_grad_(False)
+        self.target = copied(self.q).requires_grad_(False)
 
     def parts(self) -> list[nn.Module]:
         return [self.q.heads, self.v_heads]

@@ -82,6 +82,7 @@ class OfflineIterPPO(ChatLearner):
 
     def improve(self, practice: Practice) -> Metrics:
         rng, logged = practice.rng, scored(practice)
+        self.policy.forget()  # a restored agent remembers nothing it read, and reading is exact to rounding only
         fitted = aside = logged
         if self.held_out and len(logged) > 1:
             cut = min(max(1, round(self.held_out * len(logged))), len(logged) - 1)

@@ -408,8 +408,8 @@ class _Rows(Protocol):
         """
 
 
-class _ReadRows(_Rows, Protocol):
-    """Those of one model, whose states can be read."""
+class _ModelRows(_Rows, Protocol):
+    """The rows of one model, which may be asked for more than logits."""
 
     @property
     def states(self) -> Tensor:
@@ -419,7 +419,7 @@ class _ReadRows(_Rows, Protocol):
 class _SeveralRows:
     """The rows of one or two models, fed alike; what becomes of their logits is the subclass's."""
 
-    def __init__(self, rows: Sequence[_Rows]):
+    def __init__(self, rows: Sequence[_ModelRows]):
         self._all = tuple(rows)
 
     @property
@@ -453,7 +453,7 @@ class _SeveralRows:
 class _MixedRows(_SeveralRows):
     """The rows of two models; their logits are mixed."""
 
-    def __init__(self, rows: Sequence[_Rows], share: float):
+    def __init__(self, rows: Sequence[_ModelRows], share: float):
         super().__init__(rows)
         self._share = share
 
@@ -466,15 +466,14 @@ class _MixedRows(_SeveralRows):
 class _PerturbedRows(_SeveralRows):
     """The rows of a model, and of another one if that is where the perturbation reads: the last of ``rows``."""
 
-    def __init__(self, rows: Sequence[_ReadRows], perturbation: Perturbation):
+    def __init__(self, rows: Sequence[_ModelRows], perturbation: Perturbation):
         super().__init__(rows)
         self._perturbation = perturbation
-        self._read = rows[-1]
 
     @property
     def logits(self) -> Tensor:
         logits = self._all[0].logits
-        added = self._perturbation(self._read.states).to(logits)
+        added = self._perturbation(self._all[-1].states).to(logits)
         return logits + F.pad(added, (0, logits.shape[1] - added.shape[1]))
 
 
