@@ -22,7 +22,8 @@ Departures:
 - In the critic's phase of a round π stays as it is, so ã is drawn once for a pool of replayed conversations, and the
   steps go over the pool; there, each step draws its own. A minibatch is conversations with all of their turns, which
   share a pass (``agents.packing``); there, it is single turns. Either way all turns of the replay are as likely.
-- Adam for AdamW; means over a minibatch where the code sums over its accumulated parts. Under Adam that is the same.
+- Losses are means over a minibatch, where the code sums the gradients of its accumulated parts. Under Adam, which both
+  use, that makes a difference to the clipping of gradients alone.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Best of n: the start speaks, a learnt critic chooses, and no weight of the policy ever changes.
 
 At each turn n utterances are sampled from the start, and the one with the highest Q is said. CHAI (arXiv 2204.08426)
-speaks so, and among the baselines in the code of ArCHer (arXiv 2402.19446) it is the best of 5 under the critic there.
+speaks so; as a baseline in the code of ArCHer (arXiv 2402.19446, chai_agent.py) it says the best of 5 under the lesser
+of two target critics.
 
 Per iteration, conversations are held and Q is fitted to their returns and to those of the last iterations. Q is that of
-Iterative PPO (``agents.q_function``): Monte-Carlo regression, where CHAI's critic is learnt by bootstrapping. So what
-this agent reaches is what the critic alone is worth, without the improvement of the policy that Iterative PPO adds.
+Iterative PPO (``agents.q_function``), by Monte-Carlo regression, where CHAI's is learnt by bootstrapping. So what this
+agent reaches is what that critic alone is worth, without the improvement of the policy that Iterative PPO adds.
 
 Who holds the conversations of practice is open: the agent itself (``speaker: self``), so that Q is that of whoever
 chooses by it and choosing improves on itself again and again; or the start (``start``), so that choosing is one step of

@@ -36,10 +36,10 @@ from envs.trajectory import Trajectory, Utterance
 class Turns:
     """R turns of some conversations, and what the policy would say at R' of them now."""
 
-    before: tuple[Text, ...]
-    """The conversations, read at each prompt's last token."""
-    after: tuple[Text, ...]
-    """The same, read where the user takes its turn."""
+    texts: tuple[Text, ...]
+    """The conversations, each read at every prompt's last token and then wherever the user takes its turn."""
+    after: Tensor
+    """[2R] bool: which of these places are the user's."""
     rewards: Tensor
     """[R]"""
     ends: Tensor
@@ -55,29 +55,31 @@ def turns_of(
 ) -> Turns | None:
     """Scored conversations, with an utterance of the policy at each of their turns (``said[b][k]``); None where it
     said nothing anywhere."""
-    before: list[Text] = []
-    after: list[Text] = []
+    texts: list[Text] = []
+    after: list[bool] = []
     rewards: list[float] = []
     ends: list[bool] = []
     kept: list[tuple[Prompts, list[tuple[int, ...]]]] = []
     answered: list[int] = []
     for one, row in zip(conversations, said, strict=True):
         ids, spans, reads = turns_read(policy, one)
-        start = Text(ids, np.array([prompt_end for prompt_end, _ in spans]))
+        starts = np.array([prompt_end for prompt_end, _ in spans])
         spoken = [k for k, utterance in enumerate(row) if utterance.tokens]
         if spoken:
-            prompts = Prompts(start.ids, start.places[spoken], tuple(one.prefix(k) for k in spoken))
+            prompts = Prompts(ids, starts[spoken], tuple(one.prefix(k) for k in spoken))
             kept.append((prompts, [row[k].tokens for k in spoken]))
             answered += [len(rewards) + k for k in spoken]
-        before.append(start)
-        after.append(Text(ids, reads))
+        texts.append(Text(ids, np.concatenate([starts, reads])))
+        after += [False] * len(starts) + [True] * len(reads)
         rewards += [step.reward for step in one.steps]
         ends += [k == one.exchanges - 1 for k in range(one.exchanges)]
     if not kept:
         return None
     tails = [[policy.tail(tokens) for tokens in row] for _, row in kept]
     fresh = pack([prompts for prompts, _ in kept], [row for _, row in kept], tails)
-    return Turns(tuple(before), tuple(after), torch.tensor(rewards), torch.tensor(ends), fresh, torch.tensor(answered))
+    return Turns(
+        tuple(texts), torch.tensor(after), torch.tensor(rewards), torch.tensor(ends), fresh, torch.tensor(answered)
+    )
 
 
 class Twins(nn.Module):
@@ -92,7 +94,8 @@ class Twins(nn.Module):
         fresh, learns = turns.fresh, self.reader.learning_rate > 0
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()):
             after_fresh = states_at(self.reader.trunk, fresh.inputs, fresh.prompt_rows, fresh.reads)
-        return self.reader(turns.before), self.reader(turns.after), after_fresh
+        along = self.reader(turns.texts)
+        return along[~turns.after], along[turns.after], after_fresh
 
 
 class UtteranceCritic:

@@ -43,7 +43,7 @@ class OnlyGreen(Customer):
 
 
 def practice(failing: float = 0.0, conversations: int = 320) -> Practice:
-    return Practice(Shop(OnlyGreen(failing=failing)), Budget(conversations, 160, 120), 0, AnyColour())
+    return Practice(Shop(OnlyGreen(failing=failing)), Budget(conversations, 80, 120), 0, AnyColour())
 
 
 def archer(start: str | None) -> Archer:
@@ -89,11 +89,11 @@ def test_it_learns_to_offer_what_is_taken(make: Callable[[str | None], ChatLearn
 def test_interrupted_and_restored_it_becomes_the_same_agent(
     make: Callable[[str | None], ChatLearner], colour_start: str, tmp_path: Path
 ):
-    straight, one = make(colour_start), practice(conversations=240)
+    straight, one = make(colour_start), practice(conversations=160)
     prepare(straight, one)
     improve(straight, one)
     straight.save(tmp_path)
-    again, other = make(colour_start), practice(conversations=240)
+    again, other = make(colour_start), practice(conversations=160)
     again.restore(tmp_path)
     other.restore(one.state())
     logged = [improve(agent, its) for agent, its in ((straight, one), (again, other))]
@@ -108,7 +108,7 @@ def test_interrupted_and_restored_it_becomes_the_same_agent(
 
 @each
 def test_users_who_fail_are_counted_and_teach_nothing(make: Callable[[str | None], ChatLearner], colour_start: str):
-    agent, one = make(colour_start), practice(failing=0.3, conversations=160)
+    agent, one = make(colour_start), practice(failing=0.3, conversations=80)
     prepare(agent, one)
     metrics = improve(agent, one)
     assert one.spent.unscored > 0 and metrics["unscored"] == one.spent.unscored
@@ -266,7 +266,7 @@ def test_the_replay_keeps_the_latest(colour_start: str):
     prepare(agent, one)
     improve(agent, one)
     assert [t.seed for t in agent._replay] == sorted(t.seed for t in agent._replay) and len(agent._replay) == 30
-    assert agent._replay[-1].seed % (1 << 20) == 159
+    assert agent._replay[-1].seed % (1 << 20) == 79
 
 
 # ---- pairs: REFUEL and CollabLLM ------------------------------------------------------------------------------------
@@ -368,7 +368,7 @@ def test_an_utterance_without_tokens_is_never_the_best(colour_start: str):
 
 
 def test_no_weight_of_the_policy_changes(colour_start: str):
-    agent, one = best_of_n(colour_start), practice(conversations=160)
+    agent, one = best_of_n(colour_start), practice(conversations=80)
     prepare(agent, one)
     before = [p.clone() for p in agent.q.parameters()]
     improve(agent, one)
