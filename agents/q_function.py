@@ -123,12 +123,7 @@ class QFunction(nn.Module):
 
     def label(self, policy: ChatModel, trajectory: Trajectory) -> Labelled:
         """A judged conversation as a training example."""
-        read = policy.trajectory_tokens(trajectory)
-        spans = list(zip(read.prompt_ends.tolist(), read.turn_ends.tolist(), strict=True))
-        tails = [policy.tail(read.ids[a + 1 : b + 1]) for a, b in spans]
-        last = spans[-1][1] + 1
-        ids = read.ids if len(read.ids) > last + 1 else [*read.ids[:last], *tails[-1]]  # the user may not have answered
-        reads = np.array([b + len(tail) for (_, b), tail in zip(spans, tails, strict=True)])
+        ids, spans, reads = turns_read(policy, trajectory)
         places = np.concatenate([[*range(a, b + 1), at] for (a, b), at in zip(spans, reads.tolist(), strict=True)])
         turns = np.repeat(np.arange(len(spans)), [b - a + 2 for a, b in spans])
         return Labelled(ids, places, turns, np.array(trajectory.returns_to_go(self.gamma)), reads)
@@ -256,6 +251,17 @@ class QFunction(nn.Module):
 
     def restore(self, folder: Path) -> None:
         load_own_state(self, [self.trunk], load_file(folder / "q.safetensors"))
+
+
+def turns_read(policy: ChatModel, trajectory: Trajectory) -> tuple[list[int], list[tuple[int, int]], np.ndarray]:
+    """The tokens of a conversation, of each turn its prompt's last token and its own, and where its Q is read [K]: the
+    token after which the user speaks."""
+    read = policy.trajectory_tokens(trajectory)
+    spans = list(zip(read.prompt_ends.tolist(), read.turn_ends.tolist(), strict=True))
+    tails = [policy.tail(read.ids[a + 1 : b + 1]) for a, b in spans]
+    last = spans[-1][1] + 1
+    ids = read.ids if len(read.ids) > last + 1 else [*read.ids[:last], *tails[-1]]  # the user may not have answered
+    return ids, spans, np.array([b + len(tail) for (_, b), tail in zip(spans, tails, strict=True)])
 
 
 def calibration(predicted: np.ndarray, returns: np.ndarray) -> dict[str, float]:

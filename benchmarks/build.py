@@ -65,7 +65,7 @@ IDENTITY = ("agent", "env", "user", "budget", "seed")
 HOW_NOT_WHAT = ("resume", "threads", "results", "forks")
 """Keys that change how a run is done, not what it is; configurations that differ in these alone are the same run."""
 MODELS = ("model", "endpoint")
-"""Groups that guests refer to."""
+"""Groups that guests and agents refer to."""
 HOW_NOT_WHAT_OF_MODELS = ("max_cost", "timeout", "attempts", "pause", "concurrency", "give_up_after", "cache")
 """The same of a model behind a server: what it says does not depend on them."""
 
@@ -283,10 +283,10 @@ def _put_in_the_solver(values: dict[str, Any], agent: str, overrides: Sequence[s
 
 
 def _seat_the_guest(values: dict[str, Any], guest: Any) -> None:
-    """Put the run's own guest into its configuration, with the models that it refers to: what a run does not meet is no
-    part of what it is."""
+    """Put the run's own guest into its configuration, with the models that it or the agent refers to: what a run does
+    not meet is no part of what it is."""
     for group in MODELS:
-        if not (group in values and guest is not None and _holds(guest, values[group])):
+        if not (group in values and any(_holds(node, values[group]) for node in (guest, values["agent"]))):
             values.pop(group, None)
     if guest is not None:
         values["guest"] = guest

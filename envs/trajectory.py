@@ -31,6 +31,9 @@ class Utterance:
     """The token ids that were sampled, the end-of-turn token included; empty for agents without a tokenizer."""
     logprobs: tuple[float, ...] = ()
     """The log-probability of each token under the policy that sampled it, at its temperature; as long as ``tokens``."""
+    failure: str | None = None
+    """Why the agent could not speak (``kind: what happened``), or None. ``text`` is then empty, and the conversation
+    ends unscored; its record keeps the reason in ``Trajectory.failure``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Step:
 
     utterance: Utterance
     reply: str | None
-    """None when the user failed."""
+    """None when the user failed, or the agent."""
     reward: float
     """NaN in the last step of an unscored conversation."""
 
@@ -62,7 +65,7 @@ class Trajectory:
     success: bool | None
     """Whether its purpose was reached; None when undecided or unscored."""
     judged: bool
-    """False when the user or the judge failed: left out of every mean, and counted."""
+    """False when the user, the agent or the judge failed: left out of every mean, and counted."""
     key: str = ""
     """``Scenario.key``."""
     attributes: Mapping[str, str] = field(default_factory=dict)
