@@ -36,3 +36,8 @@ gymnasium.register(
     entry_point="envs.education.env:make_education",
     vector_entry_point="envs.education.env:make_education_vec",
 )
+gymnasium.register(
+    id="parley/CarDealer-v0",
+    entry_point="envs.car_dealer.env:make_car_dealer",
+    vector_entry_point="envs.car_dealer.env:make_car_dealer_vec",
+)
