@@ -9,8 +9,8 @@
   for learning to read: in those of the others a wrong answer is rare.
 - ``myopic``: the best possible dealer for the buyer's satisfaction with the next exchange alone.
 - ``expert``: asks for the type and the budget, shows, raises interest, names the fitting price, asks to buy, haggles.
-- ``optimum``: acts by dynamic programming on what a dealer can know, for ``revenue`` (``envs.car_dealer.planner``, which
-  says what it leaves out); ``optimum_fancy`` for the other reward.
+- ``optimum``: acts by dynamic programming on what a dealer can know, to earn ``revenue``; ``envs.car_dealer.planner``
+  says what it leaves out. ``optimum_fancy`` is the same for the other reward.
 
 ``DealerInWords`` gives a rule ears and a mouth: it reads the buyer's words back into moves and words its own acts.
 """
@@ -65,11 +65,12 @@ def expert(known: Knowledge, rng: np.random.Generator) -> Act:
     mind = known.mind
     left = HORIZON - 2 - mind.exchanges  # most buyers leave two exchanges before the last
     if not known.type_fits:
-        return Act("ask_type") if known.type is None and mind.exchanges < 3 else Act("show_type", known.candidate_type())
+        asks = known.type is None and mind.exchanges < 3
+        return Act("ask_type") if asks else Act("show_type", known.candidate_type())
     if known.suits == "fits":
         if mind.named > mind.discounts:
             return Act("discount")
-        return _raises_interest(known) if left >= 4 and _raises_interest(known) else Act("close")
+        return (_raises_interest(known) if left >= 4 else None) or Act("close")
     if known.budget is None and mind.quoted is None and mind.exchanges < 4:
         return Act("ask_budget")
     return Act("quote", str(known.candidate_price()))

@@ -4,8 +4,8 @@ The user's side writes it behind the words of a buyer that has decided::
 
     Okay, I'll take it. Output: Decision=Accept MSRP=$33,000 Buy Price=$29,700
 
-All of it comes from the ledger (``Mind``), nothing from what was said. ``stripped`` takes every such line, also one that
-a voice made up, out of what the dealer gets to see.
+All of it comes from the ledger (``Mind``), nothing from what was said. ``stripped`` takes every such line out of what
+the dealer gets to see, also one that a voice made up.
 """
 
 from __future__ import annotations

@@ -10,21 +10,21 @@ stripped from what the dealer sees.
 The reward is sparse, at the end alone, and one of LMRL-Gym's two (``reward``):
 
 - ``revenue``: the price paid, in units of 100 000 dollars (LMRL-Gym: 1000), else 0;
-- ``fancy``: price / ((budget + MSRP) / 2) for a sale, else min(0, −(budget − MSRP) / MSRP). LMRL-Gym has no ``min``: there,
-  being rejected at an MSRP above the budget pays. ``envs.car_dealer.rewards`` has both in full.
+- ``fancy``: price / ((budget + MSRP) / 2) for a sale, else min(0, −(budget − MSRP) / MSRP). LMRL-Gym has no ``min``:
+  there, being rejected at an MSRP above the budget pays. ``envs.car_dealer.rewards`` has both in full.
 
 What differs from LMRL-Gym besides: the buyer's mind is a program with known probabilities and not a fine-tuned language
 model; MSRP and price are the ledger's and not read off what was said; the buyer speaks first, as in Parley's other
 worlds; a conversation is shorter, one act an utterance; and the buyer that is out of patience rejects, where LMRL-Gym
 asks its buyer again for a decision after 50 lines.
 
-``success`` says whether the car was bought. ``Assessment.parts`` of a decided conversation: ``msrp``, ``price`` (dollars),
-``discounts`` and ``budget_share``, the price paid over the budget; of one without a price named none of these.
+``success`` says whether the car was bought. ``Assessment.parts`` of a decided conversation: ``msrp`` (dollars) and
+``discounts`` once a price was named, and of a sale ``price`` (dollars) and ``budget_share``, the price over the budget.
 
-Splits. ``train`` and ``iid_test`` share every attribute value and no combination of personality, brand, type and budget:
-a fifth of the combinations, balanced in every attribute, is kept for ``iid_test``; features are drawn apart.
-``ood_test`` has personalities that training never shows (``toxic`` and ``uncommunicative``): of the known temperaments,
-with their own manners of speaking, and none of the warm one that most sales are made with.
+Splits. ``train`` and ``iid_test`` share every attribute value and no combination of personality, brand, type and
+budget: a fifth of the combinations, balanced in every attribute, is kept for ``iid_test``; features are drawn apart.
+``ood_test`` has personalities that training never shows, ``toxic`` and ``uncommunicative``: one of the hot temperament
+and one of the cool, which tell less, each with its own manner of speaking.
 """
 
 from __future__ import annotations

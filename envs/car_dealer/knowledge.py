@@ -6,7 +6,7 @@ manner gives away of its temperament. ``envs.car_dealer.planner`` plans on it; t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from envs.acts import Act
 from envs.car_dealer.catalogue import BRANDS, BUDGETS, FEATURES, MSRPS, TYPES
@@ -17,7 +17,7 @@ from envs.car_dealer.program import Mind, Profile, respond
 class Knowledge:
     """What the dealer knows before its next act."""
 
-    mind: Mind = Mind()
+    mind: Mind = field(default_factory=Mind)
     """The buyer's mind, which its reactions reveal step by step."""
     temperament: str | None = None
     """The buyer's temperament where it is known. It shifts how likely the buyer is to tell things and to leave."""

@@ -9,9 +9,9 @@ Here:
 
 - ``revenue`` is divided by 100 000 dollars instead of 1000, so that returns lie in [0, 1): the dearest car of the house
   costs 99 000. Nothing else is changed; 100 times the return is LMRL-Gym's.
-- ``fancy`` is LMRL-Gym's but for one case. There, rejecting a car whose MSRP exceeds the budget *pays*: with a budget of
-  10 000 and an MSRP of 99 000 a rejection earns +.90, nearly as much as the best sale, so naming the dearest price and
-  being turned away is a good policy. Here that case is worth 0, as a rejection at an MSRP equal to the budget is:
+- ``fancy`` is LMRL-Gym's but for one case. There, rejecting a car whose MSRP exceeds the budget *pays*: with a budget
+  of 10 000 and an MSRP of 99 000 a rejection earns +.90, nearly as much as the best sale, so naming the dearest price
+  and being turned away is a good policy. Here that case is worth 0, as a rejection at an MSRP equal to the budget is:
   rejected: min(0, -(budget - MSRP) / MSRP). A car below the budget that is rejected costs what it costs there, down to
   -(90 - 11) / 11 = -7.2.
 
