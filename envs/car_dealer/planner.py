@@ -11,8 +11,8 @@ It is optimal up to four simplifications, all in what it believes and what it co
   ``value`` of a ``Knowledge`` whose temperament is given plans for a dealer that is told it, which bounds the first
   from above; ``python -m envs.car_dealer.planner`` prints both, for both rewards;
 - before the right type was shown nothing but the type is asked for: the rest can wait;
-- as long as the budget is unknown, it asks for it or names the price for the middle one of those possible; it does not
-  try to sell below the budget, nor gives a discount before a price that fits;
+- it asks to buy and gives discounts at the price that fits the budget alone: it never tries to sell a car for smaller
+  budgets, nor one over the budget that discounts would bring into reach;
 - acts that can't help in a state or hardly ever do (asking what is known, guessing brands or features) are left out.
 
 The same recursion with horizon 1 and the buyer's satisfaction as reward gives the myopic dealer.
@@ -34,6 +34,7 @@ PERSONS = {name: next(p for p in own if p not in UNSEEN_PERSONALITIES) for name,
 SHARES = {name: len(set(own) - set(UNSEEN_PERSONALITIES)) for name, own in TEMPERAMENTS.items()}
 """How common each temperament is in training, of eight."""
 _TELL_BUDGETS_APART = ("quote", "ask_budget", "close")
+"""Acts to which buyers of different budgets answer differently."""
 
 
 def useful_acts(known: Knowledge) -> list[Act]:
