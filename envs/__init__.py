@@ -28,6 +28,7 @@ from envs.vector import ConversationVectorEnv as ConversationVectorEnv
 _IDS = {
     "Sales": "sales",
     "Education": "education",
+    "CarDealer": "car_dealer",
     "SuggestedResponse": "suggested_response",
     "TwentyQuestions": "twenty_questions",
 }

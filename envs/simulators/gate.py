@@ -1,4 +1,4 @@
-"""The gate of a world's small models: what they must show before they ship.
+"""The gate of a world's small models: what they must show before they ship. A world without a voice has the last alone.
 
 - wording: the voice says what the program decided (parsed back) in at least 98% of lines, as conversations have them;
 - reward: every scripted policy earns the same on the hybrid as on the program, within .03, on the same scenarios;
@@ -61,6 +61,7 @@ def voice_figures(material: Material, folder: Path, scenarios: int = SCENARIOS) 
     lines: list[Any] = []
     while len(lines) < 3000:
         lines += [exchange.line for exchange in material.converse(rules[len(lines) % 3], rng).exchanges]
+    assert material.voice is not None and material.hybrid_user is not None
     share = faithful_share(material, material.voice(folder), lines, rng)
     figures = [Figure("lines worded as decided", share, f">= {WORDING}", share >= WORDING)]
     for rule in material.compared:
@@ -100,12 +101,12 @@ def agent_figures(material: Material, folder: Path, scenarios: int = SCENARIOS) 
 
 
 def gate(material: Material, folder: Path, scenarios: int = SCENARIOS) -> bool:
-    """Measure both models, print and write their cards; True if all passes."""
+    """Measure the models that the world has, print and write their cards; True if all passes."""
     ok = True
-    for name, measure, what in (
-        (material.voice_name, voice_figures, material.voice_card),
-        (material.agent_name, agent_figures, material.agent_card),
-    ):
+    models = [(material.agent_name, agent_figures, material.agent_card)]
+    if material.voice is not None:
+        models.insert(0, (material.voice_name, voice_figures, material.voice_card))
+    for name, measure, what in models:
         figures = measure(material, folder / name, scenarios)
         for figure in figures:
             verdict = "pass" if figure.passed else "FAIL"
