@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -16,6 +17,9 @@ from agents.scripted import Scripted
 from envs.acts import UNCLEAR, Act
 from envs.checks import check_conversation_env
 from envs.env import Advance, Episode
+from envs.simulators import gate
+from envs.simulators.train import texts_for_tokenizer
+from envs.simulators.worlds import material_of
 from envs.turn_judges import Foreseen
 from envs.twenty_questions.askers import (
     RULES,
@@ -281,3 +285,21 @@ def test_a_rater_of_single_turns_counts_bits(env: TwentyQuestionsEnv):
     later = replace(about(env, "kite"), memory=Mind(left=split_by(TABLE, TABLE.everything, Act("ask", "tail"))[0]))
     (parts,) = judge.foresee([later], ["Is it an animal?"])
     assert parts["bits"] == pytest.approx(math.log2(7 / 1))  # of seven things with a tail the kite alone is no animal
+
+
+# ---- the start -------------------------------------------------------------------------------------------------------
+
+
+def test_the_starts_tokenizer_knows_what_both_sides_say_and_not_what_training_never_shows():
+    texts = " ".join(texts_for_tokenizer(material_of("twenty_questions"), 400, np.random.default_rng(0)))
+    assert all(words in texts for words in ("Is it a kite?", "I don't understand", "Aha, ", "my friend", " guess kite"))
+    assert "wasn't listening" not in texts
+
+
+def test_the_start_is_measured_from_twenty_lost_exchanges_on(monkeypatch):
+    monkeypatch.setattr("envs.language_models.TransformersModel", lambda folder, **_: None)
+    earned = iter([-14.0, -17.0, -14.5, -12.8, -20.0])  # behaviour, then four temperatures
+    monkeypatch.setattr(gate, "mean_reward", lambda *_: next(earned))
+    figures = gate.agent_figures(material_of("twenty_questions"), Path("nowhere"))
+    assert [figure.value for figure in figures] == pytest.approx([3 / 6, 5.5 / 6, 7.2 / 6, 0.0])
+    assert figures[1].passed

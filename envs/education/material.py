@@ -18,7 +18,7 @@ from envs.education.reading import FACTS, doing, standing
 from envs.education.teachers import RULES, TeacherInWords, in_any_words, in_habit
 from envs.education.users import hybrid_student, program_student
 from envs.education.voice import TOPIC, chat_of, model_voice
-from envs.simulators.worlds import Material, Phase, Voicing
+from envs.simulators.worlds import Material, Phase
 from envs.wording import Line, template_words
 
 _GOES_WITH: Final = {"tell_way": "explain", "tell_wrong": "analogy"}
@@ -59,6 +59,13 @@ MATERIAL: Final = Material(
     annotation=annotation,
     rules=RULES,
     converse=converse,
+    any_line=any_line,
+    template_words=lambda line, rng: template_words(student_phrasebook(), line, rng),
+    chat_of=chat_of,
+    as_learnt=_as_learnt,
+    placeholders=(TOPIC,),
+    voice=model_voice,
+    voice_lines=180_000,
     facts=FACTS,
     standing=standing,
     doing=doing,
@@ -69,7 +76,15 @@ MATERIAL: Final = Material(
     ),
     environment=lambda user, split: EducationEnv(user, split=split),
     program_user=program_student,
+    hybrid_user=hybrid_student,
     speaker=lambda rule: TeacherInWords(rule).speak,
+    compared=("random", "behaviour", "give_away", "myopic", "expert", "optimum"),
+    voice_card=(
+        "Words what the program behind Parley's simulated student has decided: the chat's system message holds the "
+        "student's manner and moves, the user message what the teacher said, and the model answers with the student's "
+        "words. It decides nothing: what is grasped and told and whether the test is passed are the program's. The "
+        "topic of the lesson is written as $TOPIC on both sides and filled in."
+    ),
     agent_card=(
         "The start of every learner in Parley's education world: a teacher that imitates a sloppy scripted one and "
         "speaks one short sentence at a time. Besides imitating, its trunk has learnt to read: linear heads, since "
@@ -79,21 +94,4 @@ MATERIAL: Final = Material(
         "practised and from the same one without its noise; no expert and no return had a part in its making."
     ),
     limits="It speaks only of lessons, in short English sentences. It is no tutor and knows nothing of any topic.",
-    voicing=Voicing(
-        any_line=any_line,
-        template_words=lambda line, rng: template_words(student_phrasebook(), line, rng),
-        chat_of=chat_of,
-        as_learnt=_as_learnt,
-        placeholders=(TOPIC,),
-        model=model_voice,
-        lines=180_000,
-        hybrid_user=hybrid_student,
-        compared=("random", "behaviour", "give_away", "myopic", "expert", "optimum"),
-        card=(
-            "Words what the program behind Parley's simulated student has decided: the chat's system message holds "
-            "the student's manner and moves, the user message what the teacher said, and the model answers with the "
-            "student's words. It decides nothing: what is grasped and told and whether the test is passed are the "
-            "program's. The topic of the lesson is written as $TOPIC on both sides and filled in."
-        ),
-    ),
 )

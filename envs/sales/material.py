@@ -17,7 +17,7 @@ from envs.sales.reading import FACTS, doing, standing
 from envs.sales.sellers import RULES, SellerInWords, in_habit
 from envs.sales.users import hybrid_buyer, program_buyer
 from envs.sales.voice import PRICE, chat_of, model_voice
-from envs.simulators.worlds import Material, Phase, Voicing
+from envs.simulators.worlds import Material, Phase
 from envs.wording import Line, template_words
 
 
@@ -59,6 +59,13 @@ MATERIAL: Final = Material(
     annotation=annotation,
     rules=RULES,
     converse=converse,
+    any_line=any_line,
+    template_words=lambda line, rng: template_words(buyer_phrasebook(), line, rng),
+    chat_of=chat_of,
+    as_learnt=_as_learnt,
+    placeholders=(),
+    voice=model_voice,
+    voice_lines=180_000,
     facts=FACTS,
     standing=standing,
     doing=doing,
@@ -69,7 +76,14 @@ MATERIAL: Final = Material(
     ),
     environment=lambda user, split: SalesEnv(user, split=split),
     program_user=program_buyer,
+    hybrid_user=hybrid_buyer,
     speaker=lambda rule: SellerInWords(rule).speak,
+    compared=("random", "behaviour", "myopic", "expert", "optimum"),
+    voice_card=(
+        "Words what the program behind Parley's simulated bicycle buyer has decided: the chat's system message holds "
+        "the buyer's manner and moves, the user message what the seller said, and the model answers with the buyer's "
+        "words. It decides nothing: prices (written as $PRICE and filled in), reactions and outcomes are the program's."
+    ),
     agent_card=(
         "The start of every learner in Parley's sales world: a seller that imitates a sloppy scripted one. It knows "
         "the shop's twelve bicycles and speaks one short sentence at a time. Besides imitating, its trunk has learnt "
@@ -79,21 +93,4 @@ MATERIAL: Final = Material(
         "and from the same one without its noise, which earns .26; no expert and no return had a part in its making."
     ),
     limits="It speaks only of the bicycle shop, in short English sentences. It is no assistant and knows nothing else.",
-    voicing=Voicing(
-        any_line=any_line,
-        template_words=lambda line, rng: template_words(buyer_phrasebook(), line, rng),
-        chat_of=chat_of,
-        as_learnt=_as_learnt,
-        placeholders=(),
-        model=model_voice,
-        lines=180_000,
-        hybrid_user=hybrid_buyer,
-        compared=("random", "behaviour", "myopic", "expert", "optimum"),
-        card=(
-            "Words what the program behind Parley's simulated bicycle buyer has decided: the chat's system message "
-            "holds the buyer's manner and moves, the user message what the seller said, and the model answers with the "
-            "buyer's words. It decides nothing: prices (written as $PRICE and filled in), reactions and outcomes are "
-            "the program's."
-        ),
-    ),
 )

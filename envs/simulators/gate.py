@@ -1,25 +1,23 @@
-"""The gate of a world's small models: what they must show before they ship.
+"""The gate of a world's small models: what they must show before they ship. A world without a voice has the last alone.
 
 - wording: the voice says what the program decided (parsed back) in at least 98% of lines, as conversations have them;
 - reward: every scripted policy earns the same on the hybrid as on the program, within .03, on the same scenarios;
 - start: the starting policy, at the temperature that learners sample at, earns at least 90% of what the behaviour
-  policy earns against the program, from the world's floor on. Other ways of decoding are measured for the record.
+  policy earns against the program, counted from the world's floor. Other ways of decoding are measured for the record.
 
-A world without a voice has the last of these alone. The figures are written into the model cards whether they pass or
-not; a model that fails is reported and exits 1.
+The figures are written into the model cards whether they pass or not; a model that fails is reported and exits 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from envs.conversation import Conversation
-from envs.simulators.worlds import Figure, Material, Speak, Voicing
+from envs.simulators.worlds import Figure, Material, Speak
 from envs.users import UserSimulator
 
 SCENARIOS = 2000
@@ -56,17 +54,18 @@ def faithful_share(material: Material, voice: Any, lines: Sequence[Any], rng: np
     return float(np.mean([set(moves) == set(line.moves) for moves, line in zip(heard, lines, strict=True)]))
 
 
-def voice_figures(material: Material, voicing: Voicing, folder: Path, scenarios: int = SCENARIOS) -> list[Figure]:
+def voice_figures(material: Material, folder: Path, scenarios: int = SCENARIOS) -> list[Figure]:
     """What the wording model shows."""
     rng = np.random.default_rng(20)
     rules = [material.rules[name]() for name in ("random", "behaviour", "expert")]
     lines: list[Any] = []
     while len(lines) < 3000:
         lines += [exchange.line for exchange in material.converse(rules[len(lines) % 3], rng).exchanges]
-    share = faithful_share(material, voicing.model(folder), lines, rng)
+    assert material.voice is not None and material.hybrid_user is not None
+    share = faithful_share(material, material.voice(folder), lines, rng)
     figures = [Figure("lines worded as decided", share, f">= {WORDING}", share >= WORDING)]
-    for rule in voicing.compared:
-        users = (material.program_user(), voicing.hybrid_user(folder))
+    for rule in material.compared:
+        users = (material.program_user(), material.hybrid_user(folder))
         program, hybrid = (mean_reward(material, material.speaker(rule), user, scenarios) for user in users)
         difference = hybrid - program
         figures.append(Figure(f"{rule}: reward on hybrid - program ({hybrid:.3f} - {program:.3f})", difference,
@@ -96,21 +95,20 @@ def agent_figures(material: Material, folder: Path, scenarios: int = SCENARIOS) 
         reward = mean_reward(material, speak, material.program_user(), scenarios)
         share = (reward - material.floor) / (behaviour - material.floor)
         bar, passed = (f">= {START}", share >= START) if temperature == LEARNERS else ("for the record", True)
-        above = f", both from {material.floor:g} on" if material.floor else ""
+        above = f", both above {material.floor:g}" if material.floor else ""
         what = f"{name}: reward {reward:.3f} over the behaviour {material.role}'s {behaviour:.3f}{above}"
         figures.append(Figure(what, share, bar, passed))
     return figures
 
 
 def gate(material: Material, folder: Path, scenarios: int = SCENARIOS) -> bool:
-    """Measure the world's models, print and write their cards; True if all passes."""
+    """Measure the models that the world has, print and write their cards; True if all passes."""
     ok = True
-    models = [(material.agent_name, partial(agent_figures, material), material.agent_card)]
-    if material.voicing is not None:
-        voice = (material.voice_name, partial(voice_figures, material, material.voicing), material.voicing.card)
-        models = [voice, *models]
+    models = [(material.agent_name, agent_figures, material.agent_card)]
+    if material.voice is not None:
+        models.insert(0, (material.voice_name, voice_figures, material.voice_card))
     for name, measure, what in models:
-        figures = measure(folder / name, scenarios)
+        figures = measure(material, folder / name, scenarios)
         for figure in figures:
             verdict = "pass" if figure.passed else "FAIL"
             print(f"{verdict}  {name}: {figure.name}: {figure.value:.3f} ({figure.bar})", flush=True)

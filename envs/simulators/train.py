@@ -1,10 +1,10 @@
 """Rebuild the small models of a world that ship with Parley, from nothing: ``python -m envs.simulators.train sales``.
 
-Steps: a tokenizer from the phrasebooks, the wording model (``sales_voice``; not every world has one) on lines worded
-by the phrasebook, the starting policy (``sales_seller``) on conversations of scripted ones, the behaviour policy last
-and longest; then ``envs.simulators.gate`` measures them and writes the figures into their model cards. Progress is
-printed. The two models can train side by side, with ``--only voice`` and ``--only agent`` in
-two terminals. What differs from world to world stands in ``envs/NAME/material.py``.
+Steps: a tokenizer from the phrasebooks, the wording model (``sales_voice``) on lines worded by the phrasebook, the
+starting policy (``sales_seller``) on conversations of scripted ones, the behaviour policy last and longest; then
+``envs.simulators.gate`` measures both and writes the figures into their model cards. Progress is printed. The two
+models can train side by side, with ``--only voice`` and ``--only agent`` in two terminals. What differs from world to
+world stands in ``envs/NAME/material.py``; a world may have no voice, and is then played by its program alone.
 
 Each model that ships is the outcome of one run of its step.
 """
@@ -22,7 +22,7 @@ import numpy as np
 
 from envs.simulators.gate import SCENARIOS, gate
 from envs.simulators.sft import IGNORED, Example, FactHeads, sft, small_config
-from envs.simulators.worlds import Material, Phase, Voicing, material_of, worlds
+from envs.simulators.worlds import Material, Phase, material_of, worlds
 
 FOLDER = Path(__file__).parent
 VOCAB_SIZE = 2048
@@ -31,32 +31,20 @@ SIZE = {"hidden_size": 64, "num_hidden_layers": 3, "intermediate_size": 192}
 
 
 def texts_for_tokenizer(material: Material, n: int, rng: np.random.Generator) -> list[str]:
-    """What both sides say, and what the voice is told if there is one."""
+    """What both sides say, and what the voice is told."""
     texts = []
     for i in range(n):
-        texts += _voiced(material.voicing, rng) if material.voicing else _said_by_the_user(material, rng)
+        line = material.any_line(rng)
+        told = [material.chat_of(line.moves[0], line)[0]["content"]] if material.chat_of else []
+        texts += [line.heard, material.template_words(line, rng), *told]
         act = material.agent_acts[i % len(material.agent_acts)]
         texts += [material.agent_says(act, rng), material.annotation(act)]
-        texts += [f" {placeholder}" for placeholder in material.voicing.placeholders] if material.voicing else []
+        texts += [f" {placeholder}" for placeholder in material.placeholders]
     return texts
 
 
-def _voiced(voicing: Voicing, rng: np.random.Generator) -> list[str]:
-    """A line: what was heard, what is said, and what the voice is told."""
-    line = voicing.any_line(rng)
-    told = voicing.chat_of(line.moves[0], line)[0]["content"]
-    return [line.heard, voicing.template_words(line, rng), told]
-
-
-def _said_by_the_user(material: Material, rng: np.random.Generator) -> list[str]:
-    """Something that the user may say, and what it does."""
-    act = material.user_acts[int(rng.integers(len(material.user_acts)))]
-    style = material.user_styles[int(rng.integers(len(material.user_styles)))]
-    return [material.user_says(act, rng, style), material.annotation(act)]
-
-
 def build_tokenizer(material: Material, keep_system: bool, seed: int = 0) -> Any:
-    """The tokenizer of a world's models; the voice's keeps the system message, which tells it what to say."""
+    """The tokenizer of both models; the voice's keeps the system message, which tells it what to say."""
     from envs.chat_format import train_tokenizer
 
     texts = texts_for_tokenizer(material, 20_000, np.random.default_rng(seed))
@@ -148,33 +136,32 @@ def _annotated(material: Material, tokenizer: Any, rng: np.random.Generator) -> 
     return ids
 
 
-def voice_examples(
-    material: Material, voicing: Voicing, tokenizer: Any, n: int, rng: np.random.Generator
-) -> list[Example]:
+def voice_examples(material: Material, tokenizer: Any, n: int, rng: np.random.Generator) -> list[Example]:
     """Lines, half as conversations have them, half drawn evenly over all there is to say; only the reply is learnt."""
     from envs.chat_format import encode_chat, encode_text
 
+    assert material.chat_of is not None and material.as_learnt is not None
     rules = [material.rules[name]() for name in ("random", "behaviour", "expert")]
     lines: list[Any] = []
     while len(lines) < n // 2:
         lines += [exchange.line for exchange in material.converse(rules[len(lines) % len(rules)], rng).exchanges]
-    lines += [voicing.any_line(rng) for _ in range(n - len(lines))]
+    lines += [material.any_line(rng) for _ in range(n - len(lines))]
     examples = []
     for line in lines:
         move = line.moves[int(rng.integers(len(line.moves)))]
-        prompt = encode_chat(tokenizer, voicing.chat_of(move, line))
-        words = voicing.template_words(voicing.as_learnt(move, line), rng)
+        prompt = encode_chat(tokenizer, material.chat_of(move, line))
+        words = material.template_words(material.as_learnt(move, line), rng)
         reply = [*encode_text(tokenizer, words), tokenizer.eos_token_id]
         examples.append(Example([*prompt, *reply], [IGNORED] * len(prompt) + reply))
     return examples
 
 
-def train_voice(material: Material, voicing: Voicing, options: argparse.Namespace, target: Path) -> None:
+def train_voice(material: Material, options: argparse.Namespace, target: Path) -> None:
     """Train the wording model and write its folder whole."""
     tokenizer = build_tokenizer(material, keep_system=True)
     model = new_model(tokenizer, options.seed, **SIZE)
     rng = np.random.default_rng((options.seed, 1))
-    examples = voice_examples(material, voicing, tokenizer, round(voicing.lines * options.scale), rng)
+    examples = voice_examples(material, tokenizer, round(material.voice_lines * options.scale), rng)
     fit = {"epochs": 1.0, "batch_size": 32, "learning_rate": 3e-3, "seed": options.seed}
     report("voice", sft(model, tokenizer, examples, **fit), examples)
     save(model, tokenizer, target)
@@ -251,11 +238,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     torch.set_num_threads(1)
     material = material_of(options.world)
+    if material.voice is None and options.only == "voice":
+        parser.error(f"the world {options.world} has no voice; train its agent with --only agent")
     options.out.mkdir(parents=True, exist_ok=True)
-    if options.only == "voice" and material.voicing is None:
-        parser.error(f"--only voice: the world {options.world} has no voice; leave it out, or say --only agent.")
-    if options.only in (None, "voice") and material.voicing is not None:
-        train_voice(material, material.voicing, options, options.out / material.voice_name)
+    if material.voice is not None and options.only in (None, "voice"):
+        train_voice(material, options, options.out / material.voice_name)
     if options.only in (None, "agent"):
         train_agent(material, options, options.out / material.agent_name)
     if options.only in (None, "gate") and not gate(material, options.out, options.scenarios):

@@ -1,4 +1,4 @@
-"""What a world gives so that its small models can be trained and measured.
+"""What a world gives so that its two small models can be trained and measured.
 
 A world that has such models holds ``envs/NAME/material.py`` with ``MATERIAL``; no list is edited.
 """
@@ -99,43 +99,16 @@ class People:
     naive_card: str
 
 
-@dataclass(frozen=True, slots=True)
-class Voicing:
-    """What a world gives so that a small model can word what its user says.
-
-    A line is the world's own value; ``moves`` and ``heard`` are asked of it.
-    """
-
-    any_line: Callable[[np.random.Generator], Any]
-    """A line drawn evenly over all there is to say."""
-    template_words: Callable[[Any, np.random.Generator], str]
-    """A line in the phrasebook's words."""
-    chat_of: Callable[[Act, Any], list[Any]]
-    """What the voice is told of one move of a line: a system and a user message."""
-    as_learnt: Callable[[Act, Any], Any]
-    """The line of this one move, with placeholders for what the program fills in."""
-    placeholders: Sequence[str]
-    """Those that the tokenizer is to know as whole words."""
-    model: Callable[[Path], Any]
-    """The voice of a model folder (``envs.wording.Voice``)."""
-    lines: int
-    """How many lines the wording model learns from."""
-    hybrid_user: Callable[[Path], UserSimulator]
-    compared: Sequence[str]
-    """The rules that must earn the same on the hybrid as on the program."""
-    card: str
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
     """A world as the trainer and the gate of its small models see it.
 
-    What a rule knows and a dialogue are the world's own values. Of a dialogue ``conversation`` and ``exchanges`` are
-    asked, of an exchange ``known``, ``act`` and, with ``voicing``, ``line``.
+    What a rule knows, a line and a dialogue are the world's own values. Of a line ``moves`` and ``heard`` are asked, of
+    a dialogue ``conversation`` and ``exchanges``, of an exchange ``known``, ``act`` and ``line``.
     """
 
     world: str
-    """Its models are ``WORLD_ROLE`` and, with ``voicing``, ``WORLD_voice``."""
+    """Its models are ``WORLD_voice``, if it has a voice, and ``WORLD_ROLE``."""
     role: str
     """What the agent is: ``seller``."""
     agent_acts: Sequence[Act]
@@ -155,9 +128,25 @@ class Material:
 
     # Conversations by act, without a parser or an environment.
     rules: Mapping[str, Callable[[], Rule]]
-    """Among them ``random``, ``behaviour``, ``expert``, ``clumsy`` and those of ``phases`` and ``voicing.compared``."""
+    """Among them ``random``, ``behaviour``, ``expert``, ``clumsy`` and those of ``phases`` and ``compared``."""
     converse: Callable[..., Any]
     """``(rule, rng, say=None)`` to a dialogue of the training split."""
+    any_line: Callable[[np.random.Generator], Any]
+    """A line drawn evenly over all there is to say."""
+
+    # The voice. A world need not have one; it then gives the user's words alone.
+    template_words: Callable[[Any, np.random.Generator], str]
+    """A line in the phrasebook's words."""
+    chat_of: Callable[[Act, Any], list[Any]] | None = None
+    """What the voice is told of one move of a line: a system and a user message."""
+    as_learnt: Callable[[Act, Any], Any] | None = None
+    """The line of this one move, with placeholders for what the program fills in."""
+    placeholders: Sequence[str] = ()
+    """Those that the tokenizer is to know as whole words."""
+    voice: Callable[[Path], Any] | None = None
+    """The voice of a model folder (``envs.wording.Voice``)."""
+    voice_lines: int = 0
+    """How many lines the wording model learns from."""
 
     # Reading.
     facts: Mapping[str, int]
@@ -173,17 +162,19 @@ class Material:
     environment: Callable[[UserSimulator, str], ConversationEnv]
     """Of a user and a split."""
     program_user: Callable[[], UserSimulator]
+    hybrid_user: Callable[[Path], UserSimulator] | None = None
+    """With the voice of a model folder."""
     speaker: Callable[[str], Speak]
     """A rule that hears and speaks, given its name."""
+    compared: Sequence[str]
+    """The rules that must earn the same on the hybrid as on the program."""
+    floor: float = 0.0
+    """The return of who achieves nothing, from which shares of returns are measured."""
 
     # The model cards.
+    voice_card: str = ""
     agent_card: str
     limits: str
-
-    floor: float = 0.0
-    """The return of who achieves nothing, from which the gate measures."""
-    voicing: Voicing | None = None
-    """The model that words what the user says, in worlds that have one."""
 
     @property
     def voice_name(self) -> str:

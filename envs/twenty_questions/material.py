@@ -18,6 +18,9 @@ from envs.twenty_questions.program import ANSWERS, HORIZON, MANNERS, MISSED, OPE
 from envs.twenty_questions.reading import FACTS, doing, standing
 from envs.twenty_questions.table import ASKER_ACTS, TABLE
 from envs.twenty_questions.users import program_answerer
+from envs.wording import Line, template_words
+
+_USER_ACTS: Final = (*(Act("open", each) for each in OPENINGS), *(act for act in ANSWERS if act != MISSED))
 
 
 def annotation(act: Act) -> str:
@@ -32,6 +35,11 @@ def _user_says(act: Act, rng: np.random.Generator, style: str) -> str:
     return answerer_phrasebook().say(act, rng, style=style)
 
 
+def _any_line(rng: np.random.Generator) -> Line:
+    act, style = _USER_ACTS[int(rng.integers(len(_USER_ACTS)))], MANNERS[int(rng.integers(len(MANNERS)))]
+    return Line((act,), style, in_any_words(ASKER_ACTS[int(rng.integers(len(ASKER_ACTS)))], rng))
+
+
 def _parse_user(texts: Sequence[str]) -> list[tuple[Act, ...]]:
     heard = (answer_of(text) for text in texts)
     return [(act,) if act else () for act in heard]
@@ -41,7 +49,7 @@ MATERIAL: Final = Material(
     world="twenty_questions",
     role="asker",
     agent_acts=ASKER_ACTS,
-    user_acts=(*(Act("open", each) for each in OPENINGS), *(act for act in ANSWERS if act != MISSED)),
+    user_acts=_USER_ACTS,
     user_styles=MANNERS,
     agent_says=in_any_words,
     agent_says_in_habit=in_habit,
@@ -50,6 +58,8 @@ MATERIAL: Final = Material(
     annotation=annotation,
     rules=RULES,
     converse=converse,
+    any_line=_any_line,
+    template_words=lambda line, rng: template_words(answerer_phrasebook(), line, rng),
     facts=FACTS,
     standing=standing,
     doing=doing,
@@ -60,6 +70,8 @@ MATERIAL: Final = Material(
     environment=lambda user, split: TwentyQuestionsEnv(user, split=split),
     program_user=program_answerer,
     speaker=lambda rule: AskerInWords(rule).speak,
+    compared=(),
+    floor=-float(HORIZON),
     agent_card=(
         "The start of every learner in Parley's game of twenty questions: an asker that imitates a sloppy scripted one "
         "and speaks one short sentence at a time. It asks what is understood, whatever comes to its mind, and guesses "
@@ -70,5 +82,4 @@ MATERIAL: Final = Material(
         "return had a part in its making."
     ),
     limits="It speaks only of 32 things, in short English questions. It is no assistant and knows nothing else.",
-    floor=-float(HORIZON),
 )
