@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from agents.agent import Metrics, check_range
+from agents.agent import Critique, Metrics, check_range
 from agents.behaviour import behaviour_metrics, mean_metrics
 from agents.chat_learner import ChatLearner
 from agents.packing import Prompts
@@ -193,6 +193,10 @@ class Archer(ChatLearner):
         return {**response_metrics(said), **{name: figure.item() for name, figure in figures.items()}}
 
     # ---- checkpoints ----------------------------------------------------------------------------------------------
+
+    def critique(self, trajectories: Sequence[Trajectory]) -> Critique:
+        """Of the lesser of both Q and of both V, in units of the discounted return."""
+        return self.critic.critique(self.policy, trajectories)
 
     def save(self, folder: Path) -> None:
         super().save(folder)

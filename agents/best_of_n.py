@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents.agent import Metrics, check_range
+from agents.agent import Critique, Metrics, check_range
 from agents.behaviour import behaviour_metrics
 from agents.chat_learner import ChatLearner
 from agents.packing import Prompts, pack
@@ -177,6 +177,10 @@ class BestOfN(ChatLearner):
 
     def _labelled(self, trajectories: Sequence[Trajectory]) -> list[Labelled]:
         return [self.q.label(self.policy, one) for one in trajectories if one.judged and one.steps]
+
+    def critique(self, trajectories: Sequence[Trajectory]) -> Critique:
+        """Q and V, in units of the return."""
+        return self.q.critique(self.policy, trajectories)
 
     def save(self, folder: Path) -> None:
         super().save(folder)

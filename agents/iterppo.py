@@ -168,9 +168,7 @@ class IterPPO(ChatLearner):
 
     def critique(self, trajectories: Sequence[Trajectory]) -> Critique:
         """Q and V, in units of the return."""
-        data = [self.q.label(self.policy, trajectory) for trajectory in trajectories]
-        values, action_values = self.q.at_prompts(data), self.q.at_reads(data)
-        return Critique(values, action_values, action_values - values)
+        return self.q.critique(self.policy, trajectories)
 
     def save(self, folder: Path) -> None:
         super().save(folder)

@@ -31,6 +31,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from agents.adapters import load_own_state, own_state, trunk_copied
+from agents.agent import Critique
 from agents.chat_model import ChatModel
 from agents.packing import Packed, Prompts, like_lengths
 from agents.reader import states_at
@@ -245,6 +246,12 @@ class QFunction(nn.Module):
     def calibration(self, data: Sequence[Labelled]) -> dict[str, float]:
         """How well Q predicts the returns of conversations it has not learnt from: ``calibration``'s figures."""
         return calibration(self.at_reads(data), np.concatenate([one.returns for one in data]))
+
+    def critique(self, policy: ChatModel, trajectories: Sequence[Trajectory]) -> Critique:
+        """V before and Q after every turn, in units of the return, and their difference."""
+        data = [self.label(policy, trajectory) for trajectory in trajectories]
+        values, action_values = self.at_prompts(data), self.at_reads(data)
+        return Critique(values, action_values, action_values - values)
 
     def save(self, folder: Path) -> None:
         save_file(own_state(self, [self.trunk]), folder / "q.safetensors")

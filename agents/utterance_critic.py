@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.adapters import copied, load_own_state, own_state
+from agents.agent import Critique
 from agents.chat_model import ChatModel
 from agents.packing import Packed, Prompts, pack
 from agents.q_function import Heads, calibration, turns_read
@@ -191,6 +192,18 @@ class UtteranceCritic:
         states = self.live.reader.states([Text(ids, reads) for ids, _, reads in read])
         predicted = self.live.q(torch.cat(states)).amin(0).double().numpy()
         return calibration(predicted, np.concatenate([one.returns_to_go(self.gamma) for one in conversations]))
+
+    @torch.no_grad()
+    def critique(self, policy: ChatModel, conversations: Sequence[Trajectory]) -> Critique:
+        """min(V_1, V_2) before and min(Q_1, Q_2) after every turn, and their difference."""
+        read = [turns_read(policy, one) for one in conversations]
+        before = [Text(ids, np.array([prompt_end for prompt_end, _ in spans])) for ids, spans, _ in read]
+        after = [Text(ids, reads) for ids, _, reads in read]
+        values, action_values = (
+            heads(torch.cat(self.live.reader.states(texts))).amin(0).double().numpy()
+            for heads, texts in ((self.live.v, before), (self.live.q, after))
+        )
+        return Critique(values, action_values, action_values - values)
 
     # ---- checkpoints ----------------------------------------------------------------------------------------------
 

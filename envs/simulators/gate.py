@@ -3,7 +3,7 @@
 - wording: the voice says what the program decided (parsed back) in at least 98% of lines, as conversations have them;
 - reward: every scripted policy earns the same on the hybrid as on the program, within .03, on the same scenarios;
 - start: the starting policy, at the temperature that learners sample at, earns at least 90% of what the behaviour
-  policy earns against the program. Other ways of decoding are measured for the record.
+  policy earns against the program, counted from the world's floor. Other ways of decoding are measured for the record.
 
 The figures are written into the model cards whether they pass or not; a model that fails is reported and exits 1.
 """
@@ -93,9 +93,10 @@ def agent_figures(material: Material, folder: Path, scenarios: int = SCENARIOS) 
             return [one.text for one in model.complete(chats, seeds)]  # noqa: B023 - used in this pass
 
         reward = mean_reward(material, speak, material.program_user(), scenarios)
-        share = reward / behaviour
+        share = (reward - material.floor) / (behaviour - material.floor)
         bar, passed = (f">= {START}", share >= START) if temperature == LEARNERS else ("for the record", True)
-        what = f"{name}: reward {reward:.3f} over the behaviour {material.role}'s {behaviour:.3f}"
+        above = f", both above {material.floor:g}" if material.floor else ""
+        what = f"{name}: reward {reward:.3f} over the behaviour {material.role}'s {behaviour:.3f}{above}"
         figures.append(Figure(what, share, bar, passed))
     return figures
 

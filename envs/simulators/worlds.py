@@ -168,6 +168,8 @@ class Material:
     """A rule that hears and speaks, given its name."""
     compared: Sequence[str]
     """The rules that must earn the same on the hybrid as on the program."""
+    floor: float = 0.0
+    """The return of who achieves nothing, from which shares of returns are measured."""
 
     # The model cards.
     voice_card: str = ""

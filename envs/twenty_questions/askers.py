@@ -9,9 +9,9 @@
 - ``myopic``: the best for the next exchange alone, in which nothing but the right guess is better than anything else:
   guesses what may be, again and again.
 - ``expert``: halves what is left as evenly as it can, and guesses when two things are left or one.
-- ``optimum``: acts by dynamic programming on what is left (``envs.twenty_questions.planner``). It is optimal with those
-  who always listen and with the distracted, of whom it knows from the first time they did not listen: up to then, the
-  same acts are optimal with both.
+- ``optimum``: acts by dynamic programming on what is left (``envs.twenty_questions.planner``), planned for those who
+  are distracted. Among the plans that are optimal with who always listens, that is one; so it need not know with whom
+  it talks.
 
 ``AskerInWords`` gives a rule ears and a mouth. ``python -m envs.twenty_questions.askers`` prints what the rules earn:
 that of ``expert`` and ``optimum`` exactly, that of the others in simulated conversations.
@@ -28,7 +28,7 @@ from envs.acts import UNCLEAR, Act
 from envs.conversation import Conversation
 from envs.twenty_questions.knowledge import Knowledge, learn
 from envs.twenty_questions.language import answer_of, asker_phrasebook, question_of
-from envs.twenty_questions.planner import bound, optimal_planner
+from envs.twenty_questions.planner import Planner, bound
 from envs.twenty_questions.program import DISTRACTED, HORIZON, MISSES, PUZZLED, Mind, Secret, draw, respond
 from envs.twenty_questions.table import ASKER_ACTS, TABLE, split_by
 
@@ -83,21 +83,26 @@ def expert(known: Knowledge, rng: np.random.Generator) -> Act:
 
 def optimum(known: Knowledge, rng: np.random.Generator) -> Act:
     """What the planner says."""
-    return optimal_planner(known.missed).best(known.left, known.exchanges_left)
+    return _planner(MISSES).best(known.left, known.exchanges_left)
+
+
+@cache
+def _planner(misses: float) -> Planner:
+    return Planner(misses=misses)
 
 
 def _one_of(options: Sequence[str], rng: np.random.Generator) -> str:
     return options[int(rng.integers(len(options)))]
 
 
-RULES: dict[str, Rule] = {
-    "random": random,
-    "behaviour": behaviour,
-    "sloppy": sloppy,
-    "clumsy": clumsy,
-    "myopic": myopic,
-    "expert": expert,
-    "optimum": optimum,
+RULES: dict[str, Callable[[], Rule]] = {
+    "random": lambda: random,
+    "behaviour": lambda: behaviour,
+    "sloppy": lambda: sloppy,
+    "clumsy": lambda: clumsy,
+    "myopic": lambda: myopic,
+    "expert": lambda: expert,
+    "optimum": lambda: optimum,
 }
 
 HABITS = 2
@@ -135,7 +140,7 @@ class AskerInWords:
     def __init__(self, rule: str):
         if rule not in RULES:
             raise ValueError(f"rule={rule!r} is not a rule of the scripted asker; choose one of {', '.join(RULES)}.")
-        self.rule = RULES[rule]
+        self.rule = RULES[rule]()
         self.say = in_habit if rule == "behaviour" else in_any_words
         self._known: dict[tuple[str, ...], Knowledge] = {}
 
@@ -198,16 +203,16 @@ def simulated_return(rule: Rule, conversations: int, manner: str = "plain", seed
 
 def _main(conversations: int = 6400) -> None:
     print(f"{'rule':12} {'always listens':>14} {'distracted':>11}   expected return")
-    for name in RULES:
+    for name, make in RULES.items():
         exact = name in ("expert", "optimum")
         returns = [
-            exact_return(RULES[name], manner) if exact else simulated_return(RULES[name], conversations, manner)
+            exact_return(make(), manner) if exact else simulated_return(make(), conversations, manner)
             for manner in ("plain", DISTRACTED)
         ]
         how = "exact" if exact else f"{conversations} conversations, standard error below .1"
         print(f"{name:12} {returns[0]:14.6f} {returns[1]:11.6f}   {how}", flush=True)
     for name, most in (
-        ("planned", [optimal_planner(missed).value(TABLE.everything, HORIZON) for missed in (False, True)]),
+        ("planned", [_planner(misses).value(TABLE.everything, HORIZON) for misses in (0.0, MISSES)]),
         ("any table", [bound(len(TABLE.things), HORIZON, misses) for misses in (0.0, MISSES)]),
     ):
         print(f"{name:12} {most[0]:14.6f} {most[1]:11.6f}   exact: the most that can be expected")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from envs.acts import Act
-from envs.twenty_questions.program import HORIZON, MISSED, NO, RIGHT, YES
+from envs.twenty_questions.program import HORIZON, NO, RIGHT, YES
 from envs.twenty_questions.table import TABLE, Things, split_by
 
 
@@ -18,8 +18,6 @@ class Knowledge:
     yes: frozenset[str] = frozenset()
     """Properties that were said to be true of it."""
     no: frozenset[str] = frozenset()
-    missed: bool = False
-    """Whether the other one did not listen at some time."""
     exchanges: int = 0
 
     @property
@@ -35,9 +33,9 @@ class Knowledge:
 def learn(known: Knowledge, act: Act, answer: Act) -> Knowledge:
     """What is known after ``act`` was answered so.
 
-    An answer that leaves nothing over (a table other than ours) leaves what may be as it was.
+    An answer after which nothing could be it (somebody who answers untruly) leaves what may be as it was.
     """
-    known = replace(known, exchanges=known.exchanges + 1, missed=known.missed or answer == MISSED)
+    known = replace(known, exchanges=known.exchanges + 1)
     if answer not in (YES, NO, RIGHT) or act.kind not in ("ask", "guess"):
         return known
     yes, no = split_by(TABLE, known.left, act)

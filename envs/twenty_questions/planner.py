@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from envs.acts import Act
-from envs.twenty_questions.program import HORIZON, MISSES
+from envs.twenty_questions.program import HORIZON
 from envs.twenty_questions.table import TABLE, Table, Things, split_by
 
 _EQUAL = 1e-9
@@ -114,9 +114,3 @@ def _if_heard(after: float, n: int, exchanges: int, misses: float) -> float:
     if not misses:
         return after
     return (1 - misses) * after + misses * (-1 + bound(n, exchanges - 1, misses))
-
-
-@cache
-def optimal_planner(distracted: bool) -> Planner:
-    """The planner for those who always listen, or for the distracted."""
-    return Planner(TABLE, MISSES if distracted else 0.0)

@@ -85,7 +85,7 @@ def _answer(secret: Secret, mind: Mind, act: Act) -> tuple[Act, Mind]:
     if act == UNCLEAR:
         return PUZZLED, replace(mind, puzzled=mind.puzzled + 1)
     yes, no = split_by(TABLE, mind.left, act)
-    if not yes & TABLE.alone(secret.thing):
+    if not yes & TABLE.alone[secret.thing]:
         return NO, replace(mind, left=no)
     if act.kind == "guess":
         return RIGHT, replace(mind, left=yes, found=True)
@@ -94,5 +94,9 @@ def _answer(secret: Secret, mind: Mind, act: Act) -> tuple[Act, Mind]:
 
 def draw(outcomes: tuple[Outcome, ...], rng: np.random.Generator) -> Outcome:
     """One of the outcomes, by their probabilities."""
-    chances = np.cumsum([one.probability for one in outcomes])
-    return outcomes[min(int(np.searchsorted(chances, rng.random(), side="right")), len(outcomes) - 1)]
+    rest = rng.random()
+    for outcome in outcomes:
+        rest -= outcome.probability
+        if rest < 0:
+            return outcome
+    return outcomes[-1]  # the probabilities may sum to a rounding error below 1

@@ -52,9 +52,10 @@ class Table:
             for one in self.properties
         }
 
-    def alone(self, thing: str) -> Things:
-        """The set of this one thing."""
-        return 1 << self.things.index(thing)
+    @cached_property
+    def alone(self) -> dict[str, Things]:
+        """Thing → the set of it alone."""
+        return {thing: 1 << i for i, thing in enumerate(self.true_of)}
 
     def named(self, left: Things) -> Iterator[str]:
         """The things of a set."""
@@ -113,5 +114,5 @@ def split_by(table: Table, left: Things, act: Act) -> tuple[Things, Things]:
     """What is left of ``left`` after yes, and after no."""
     if act.about is None:
         raise ValueError(f"{act} is about nothing; give an ask of a property or a guess of a thing.")
-    yes = table.having[act.about] if act.kind == "ask" else table.alone(act.about)
+    yes = table.having[act.about] if act.kind == "ask" else table.alone[act.about]
     return left & yes, left & ~yes
