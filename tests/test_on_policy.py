@@ -159,6 +159,7 @@ def test_a_group_is_compared_with_itself():
     # Mean .25; deviation √((.75² + 3 · .25²) / 3) = .5
     four, flat = np.array([1.0, 0.0, 0.0, 0.0]), np.array([0.1, 0.1])
     assert group_advantages([four, flat], "group") == pytest.approx([1.5, -0.5, -0.5, -0.5, 0, 0], abs=1e-3)
+    assert group_advantages([np.full(7, 0.1)], "group").tolist() == [0.0] * 7  # whose mean is not .1 to the last digit
     assert group_advantages([four, flat], "none") == pytest.approx([0.75, -0.25, -0.25, -0.25, 0, 0])
     # Σ of squares .75 over six conversations: deviation √.125 = .353553
     batch = group_advantages([four, flat], "batch")
