@@ -154,7 +154,7 @@ def chosen(values: Tensor, tokens: Tensor) -> Tensor:
 def cross_entropy(values: Tensor, tokens: Tensor) -> Tensor:
     """Of Q [K, N, V], taken for logits, on the tokens that were decided [N]: the term of conservative Q-learning, which
     keeps the values of tokens that nobody said below those that were. Summed over K, a mean over N."""
-    return -chosen(values.log_softmax(-1), tokens).mean(-1).sum()
+    return (values.logsumexp(-1) - chosen(values, tokens)).mean(-1).sum()
 
 
 class Perturbed(ChatModel):
