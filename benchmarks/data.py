@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -123,26 +125,34 @@ def main(config: DictConfig) -> None:
     judge, _ = experiment.build_judges()
     user = experiment.build_user(experiment.user)
     quieten_libraries()
-    temporary = plan.out.with_name(f".{plan.out.name}.{os.getpid()}")
-    temporary.mkdir(parents=True)
-    try:
-        parts = []
+    parts = []
+    with _whole(plan.out) as folder:
         for split in plan.splits:
             env = experiment.build_env(user, split)
             progress = counter(f"conversations of {split}", plan.n + plan.pairs + plan.preferences)
             part = Collector(env, policies, judge, plan.seeds, progress).collect(plan.pairs, plan.preferences)
-            write_split(temporary, part)
-            if write_minari:
-                name = f"parley/{experiment.env}-{split}-v0"
+            write_split(folder, part)
+            if write_minari and (scored := [one for one in part.logged if one.trajectory.judged]):
                 about = f"Conversations of env={experiment.env} with user={experiment.user}; see the card beside it."
-                scored = [one for one in part.logged if one.trajectory.judged]
-                write_minari(temporary / "minari", name, scored, env, about)
+                write_minari(folder / "minari", f"parley/{experiment.env}-{split}-v0", scored, env, about)
             parts.append(part)
-        (temporary / "README.md").write_text(card(experiment, parts), encoding="utf-8")
-        temporary.rename(plan.out)
+        (folder / "README.md").write_text(card(experiment, parts), encoding="utf-8")
+    say(f"{sum(len(part.logged) for part in parts)} conversations: {plan.out}")
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A folder to write to, which becomes ``out`` when all is written."""
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.rename(out)
+    except KeyboardInterrupt:
+        say("Interrupted; nothing was written.")
+        sys.exit(130)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    say(f"{sum(len(part.logged) for part in parts)} conversations: {plan.out}")
 
 
 def _minari() -> Callable[..., None]:
