@@ -115,8 +115,8 @@ class IterPPO(ChatLearner):
         if self.warm_start and practice.budget.logged:
             if not (logged := self._labelled(practice.logged())):
                 raise ValueError(
-                    "None of the logged conversations is scored, so Q can't be fitted to them; give each a reward, "
-                    "or set agent.warm_start=0."
+                    "None of the logged conversations is scored, so Q can't be fitted to them; give each a reward, or "
+                    "set agent.warm_start=0."
                 )
             self.q.fit(logged, rng, epochs=self.warm_start)
 

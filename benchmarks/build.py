@@ -133,7 +133,7 @@ class Experiment:
     def variant(self) -> list[str]:
         """The overrides that are not in the run's name, sorted; empty for the standard settings."""
         last = {override.split("=", 1)[0].lstrip("+~"): override for override in self.overrides}
-        if "logged" in last and "logged" in self.config:
+        if last.pop("logged", None) and "logged" in self.config:
             last["logged"] = f"logged={self.config['logged']['content']}"
         return sorted(override for key, override in last.items() if not self._says_nothing(key))
 
@@ -164,11 +164,16 @@ class Experiment:
             return [self.user]
         return [self.user, *(name for name in self.config["env"]["users"] if name != self.user)]
 
+    @property
+    def known_splits(self) -> tuple[str, ...]:
+        """All that the environment has."""
+        return tuple(_find(self.config["env"]["_target_"], "env").splits)
+
     @cached_property
     def splits(self) -> list[str]:
         """The splits that are evaluated, the main one first."""
         evaluation = self.config["env"].get("evaluation")
-        have = tuple(_find(self.config["env"]["_target_"], "env").splits)
+        have = self.known_splits
         if not evaluation:
             return [split for split in have if split != "train"] or ["train"]
         chosen = [evaluation["split"], *(evaluation.get("also") or ())]

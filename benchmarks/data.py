@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -68,24 +70,21 @@ class Plan:
         for name in ("policies", "splits"):
             if not isinstance(options[name], list) or not options[name]:
                 raise RunError(f"{name}={options[name]!r} is no list of names; give it as {name}=[…].")
-        default = n // 2 if options.get("judge") else 0
-        compared = {}
-        for name in ("pairs", "preferences"):
-            compared[name] = default if options[name] is None else _count(name, options[name], least=0)
-            default = compared[name] if options["preferences"] is None else default
-            if compared[name] > n:
-                raise RunError(f"{name}={compared[name]} is more than n={n}; give at most as many.")
-            if compared[name] and not options.get("judge"):
-                raise RunError(f"{name}={compared[name]} needs a judge; name one of conf/judge, such as judge=outcome.")
+        have = experiment.known_splits
+        for split in options["splits"]:
+            if split not in have:
+                known = ", ".join(have)
+                raise RunError(f"splits: {split} is none of the splits of env={experiment.env}; it has {known}.")
+        pairs = _compared("pairs", options, default=n // 2 if options.get("judge") else 0)
+        preferences = _compared("preferences", options, default=pairs)
         out = Path(options["out"] or Path("results", "data", experiment.env))
         if out.exists():
             raise RunError(f"out={out} is there already; give a new folder, or move that one away.")
         if not isinstance(options["minari"], bool):
             raise RunError(f"minari={options['minari']!r}; give true or false.")
         return cls(
-            n, compared["pairs"], compared["preferences"], options["policies"], options["splits"], options["minari"],
-            out, experiment.seed,
-        )  # fmt: skip
+            n, pairs, preferences, options["policies"], options["splits"], options["minari"], out, experiment.seed
+        )
 
     @property
     def seeds(self) -> range:
@@ -97,6 +96,16 @@ def _count(name: str, value: Any, least: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise RunError(f"{name}={value!r}; give a whole number from {least}.")
     return value
+
+
+def _compared(name: str, options: Mapping[str, Any], default: int) -> int:
+    """How many comparisons of a kind there are to be."""
+    number = default if options[name] is None else _count(name, options[name], least=0)
+    if number > options["n"]:
+        raise RunError(f"{name}={number} is more than n={options['n']}; give at most as many.")
+    if number and not options.get("judge"):
+        raise RunError(f"{name}={number} needs a judge; name one of conf/judge, such as judge=outcome.")
+    return number
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="data_config")
@@ -116,26 +125,34 @@ def main(config: DictConfig) -> None:
     judge, _ = experiment.build_judges()
     user = experiment.build_user(experiment.user)
     quieten_libraries()
-    temporary = plan.out.with_name(f".{plan.out.name}.{os.getpid()}")
-    temporary.mkdir(parents=True)
-    try:
-        parts = []
+    parts = []
+    with _whole(plan.out) as folder:
         for split in plan.splits:
             env = experiment.build_env(user, split)
             progress = counter(f"conversations of {split}", plan.n + plan.pairs + plan.preferences)
             part = Collector(env, policies, judge, plan.seeds, progress).collect(plan.pairs, plan.preferences)
-            write_split(temporary, part)
-            if write_minari:
-                name = f"parley/{experiment.env}-{split}-v0"
+            write_split(folder, part)
+            if write_minari and (scored := [one for one in part.logged if one.trajectory.judged]):
                 about = f"Conversations of env={experiment.env} with user={experiment.user}; see the card beside it."
-                scored = [one for one in part.logged if one.trajectory.judged]
-                write_minari(temporary / "minari", name, scored, env, about)
+                write_minari(folder / "minari", f"parley/{experiment.env}-{split}-v0", scored, env, about)
             parts.append(part)
-        (temporary / "README.md").write_text(card(experiment, parts), encoding="utf-8")
-        temporary.rename(plan.out)
+        (folder / "README.md").write_text(card(experiment, parts), encoding="utf-8")
+    say(f"{sum(len(part.logged) for part in parts)} conversations: {plan.out}")
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A folder to write to, which becomes ``out`` when all is written."""
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.rename(out)
+    except KeyboardInterrupt:
+        say("Interrupted; nothing was written.")
+        sys.exit(130)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    say(f"{sum(len(part.logged) for part in parts)} conversations: {plan.out}")
 
 
 def _minari() -> Callable[..., None]:

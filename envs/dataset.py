@@ -183,8 +183,10 @@ def _said(step: Step) -> Message:
 def plain(value: Any) -> Any:
     """A user's private state in values that JSON knows. Raises ``ValueError`` for what is neither a number, a text, nor
     made of such."""
+    if isinstance(value, enum.Enum):
+        return plain(value.value)
     if value is None or isinstance(value, bool | int | float | str):
-        return value.value if isinstance(value, enum.Enum) else value
+        return value
     if isinstance(value, np.generic):
         return value.item()
     if is_dataclass(value):
@@ -211,7 +213,7 @@ class Dataset:
     source: str
     """Where from, for messages."""
     conversations: tuple[Logged, ...]
-    judged: tuple[tuple[Pair, float], ...]
+    labelled: tuple[tuple[Pair, float], ...]
     """Pairs of conversations and their labels, as in ``Judged``."""
 
     def first(self, n: int) -> list[Trajectory]:
@@ -221,8 +223,8 @@ class Dataset:
 
     def first_pairs(self, n: int) -> tuple[list[Pair], npt.NDArray[np.float64]]:
         """The first ``n`` pairs and their labels [n]. Raises ``ValueError`` when there are fewer."""
-        self._check("pairs", len(self.judged), n, 2 * n, "`prompt`, `chosen` and `rejected`")
-        return [pair for pair, _ in self.judged[:n]], np.array([label for _, label in self.judged[:n]])
+        self._check("pairs", len(self.labelled), n, 2 * n, "`prompt`, `chosen` and `rejected`")
+        return [pair for pair, _ in self.labelled[:n]], np.array([label for _, label in self.labelled[:n]])
 
     def _check(self, what: str, there: int, wanted: int, budget: int, columns: str) -> None:
         if there == 0 < wanted:
@@ -265,9 +267,9 @@ def read_dataset(path: str | Path, split: str = "train") -> Dataset:
     Raises ``ValueError`` for files that are missing, empty or lack columns, naming file, line and remedy.
     """
     conversations: list[Logged] = []
-    judged: list[tuple[Pair, float]] = []
+    labelled: list[tuple[Pair, float]] = []
     for file in files_of(Path(path), split):
-        before = len(conversations) + len(judged)
+        before = len(conversations) + len(labelled)
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
@@ -276,10 +278,13 @@ def read_dataset(path: str | Path, split: str = "train") -> Dataset:
                     one = _read(json.loads(line), number - 1)
                 except (ValueError, TypeError) as error:
                     raise ValueError(f"{file}, line {number}: {error}") from error
-                conversations.append(one) if isinstance(one, Logged) else judged.append(one)
-        if len(conversations) + len(judged) == before:
+                if isinstance(one, Logged):
+                    conversations.append(one)
+                else:
+                    labelled.append(one)
+        if len(conversations) + len(labelled) == before:
             raise ValueError(f"{file} is empty; give a file with one JSON object per line.")
-    return Dataset(str(path), tuple(conversations), tuple(judged))
+    return Dataset(str(path), tuple(conversations), tuple(labelled))
 
 
 def _read(row: Any, index: int) -> Logged | tuple[Pair, float]:

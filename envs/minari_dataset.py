@@ -64,7 +64,9 @@ def write(root: Path, name: str, logged: Sequence[Logged], env: ConversationEnv,
     who = ", ".join(sorted({one.policy for one in logged}))
     about_it = {"dataset_id": name, "minari_version": minari.__version__, "algorithm_name": who, "description": about}
     storage.update_metadata(about_it)
+    storage.get_size = lambda: 0.0  # Minari would measure the whole folder after every episode; once is enough
     storage.update_episodes(_episode(one, env.observation_space) for one in logged)
+    del storage.get_size
     storage.update_episode_metadata([_metadata(one) for one in logged])
 
 

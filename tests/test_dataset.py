@@ -15,6 +15,7 @@ from agents.rollout import rollout
 from agents.starting import imitate
 from envs.conversation import Turn
 from envs.dataset import Judged, Logged, Parting, content_of, plain, read_dataset
+from envs.env import StopReason
 from envs.judges import Preference
 from envs.trajectory import Step, Trajectory, Utterance, write_jsonl, write_rows
 from tests.toy import Constant, Customer, Shop
@@ -103,7 +104,12 @@ def test_a_users_memory_is_written_in_plain_values():
         inner: tuple[float, ...] = (1.0, 2.0)
 
     assert plain(Mind(2, frozenset({"b", "a"}))) == {"trust": 2, "told": ["a", "b"], "inner": [1.0, 2.0]}
-    assert plain(None) is None and plain(np.float64(0.5)) == 0.5 and plain({1: True}) == {"1": True}
+    assert (
+        plain(StopReason.OUTCOME) == "outcome"
+        and plain(None) is None
+        and plain(np.float64(0.5)) == 0.5
+        and plain({1: True}) == {"1": True}
+    )
     with pytest.raises(ValueError, match="The user's memory holds a object"):
         plain(object())
 
