@@ -14,6 +14,7 @@ import pytest
 import envs  # noqa: F401 - registers the ids
 from agents.rollout import rollout
 from agents.scripted import Scripted
+from envs.acts import UNCLEAR as UNCLEAR_ACT
 from envs.acts import Act
 from envs.checks import check_conversation_env
 from envs.education.env import make_education
@@ -33,6 +34,7 @@ from envs.suggested_response.transcript import Exchange, exchanges_of, read, sho
 from envs.suggested_response.users import AutoReply, BusinessUser, Talk, auto_reply_user
 from envs.suggested_response.world import named_world
 from envs.users import Reply, UserSimulator
+from envs.wording import Heard
 
 ADVISER = "envs.suggested_response.advisers.sales_adviser"
 TEACHER = "envs.education.teachers.TeacherInWords"
@@ -325,6 +327,21 @@ class Lost(UserSimulator):
 
     def reply(self, episodes: Sequence[Episode], rngs: Sequence[np.random.Generator]) -> list[Reply]:
         return [Reply("", tokens=2, failure="timeout: no answer") for _ in episodes]
+
+
+class Deaf:
+    """A reader that nobody answers."""
+
+    name, deterministic = "deaf", True
+
+    def read(self, episodes: Sequence[Episode]) -> list[Heard]:
+        return [Heard(UNCLEAR_ACT, tokens=3, failure="timeout: no answer") for _ in episodes]
+
+
+def test_a_suggestion_that_could_not_be_read_leaves_the_conversation_unscored():
+    env = SuggestedResponseEnv(BusinessUser(replace(sales.world(), reader=Deaf()), make_sales("program").user))
+    (advance,) = env.advance([env.begin(0)], ["What do you need?"])
+    assert np.isnan(advance.reward) and advance.info["failure"] == "timeout: no answer" and advance.user_tokens == 3
 
 
 @pytest.mark.parametrize("kind", [BusinessUser, AutoReply])

@@ -55,7 +55,9 @@ HABITS: Final[Mapping[str, Habit]] = {
     "wary": Habit(0.2, 0.5, 0.3, 0.03),
     "stubborn": Habit(0.1, 0.3, 0.1, 0.05),
 }
-"""Habits by name. The last occurs only in the out-of-distribution split."""
+"""Habits by name."""
+UNSEEN_HABITS: Final = ("stubborn",)
+"""Those of the out-of-distribution split, which no other split has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +122,9 @@ def trust_after(trust: int, suggestion: Suggestion, done: bool, welcome: int) ->
 def business_brief(business: Business, what_it_dislikes: str) -> str:
     """The business in words, for records and for models that are to play it."""
     manner = {
-        "eager": "You are glad of every suggestion and mostly send it as it is.",
+        "eager": "You are glad of every suggestion and mostly say it as it is.",
         "steady": "You weigh each suggestion and put about every other one into your own words.",
-        "wary": "You are slow to trust suggestions and would rather write yourself.",
+        "wary": "You are slow to trust suggestions and would rather find your own words.",
         "stubborn": "You hardly ever listen to suggestions.",
     }[business.habit]
-    return f"You represent the business and are shown what you could write to the customer. {manner} {what_it_dislikes}"
+    return f"Somebody shows you what you could say. {manner} {what_it_dislikes}"
