@@ -103,10 +103,10 @@ def _cases(
 def sort_of(known: Knowledge, act: Act) -> tuple[object, ...]:
     """Equal for acts between which what is known makes no difference, such as pitches for needs never mentioned."""
     if act.kind == "pitch" and act.about:
-        need = PRODUCTS[act.about].need
-        return act.kind, PRODUCTS[act.about].tier, need == known.need, need in known.not_needs
-    if act.kind == "reassure":
-        return act.kind, act.about == known.worry, act.about in known.not_worries
+        need, unknown = PRODUCTS[act.about].need, known.need is None
+        return act.kind, PRODUCTS[act.about].tier, need == known.need, unknown and need in known.not_needs
+    if act.kind == "reassure" and known.mind.worried:
+        return act.kind, act.about == known.worry, known.worry is None and act.about in known.not_worries
     return (act.kind,)
 
 
