@@ -278,7 +278,7 @@ def test_who_abstains_lets_the_business_write_and_loses_no_trust(env: SuggestedR
         assert {talk.abstained for talk in talks} == {abstained}
         going = [talk for talk in talks if not talk.silent]
         assert len(going) > 30
-        assert {talk.trust for talk in going} == ({2} if abstained else {1})
+        assert max(talk.trust for talk in going) == (2 if abstained else 1)
         assert not abstained or {talk.modes for talk in talks} == {("ignored",)}
 
 
