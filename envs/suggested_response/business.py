@@ -9,8 +9,9 @@ act; words that are not understood are rarely sent) and on how far the business 
 (``envs.suggested_response.planner``) computes with the very same numbers.
 
 Trust grows by one when what was suggested was done and the customer welcomed it, and falls by one when the customer did
-not. It also falls by one with every suggestion that is not understood or that the business dislikes, sent or not: so
-what is good for the outcome must be acceptable first, and to suggest nothing can be the best there is to do.
+not, and with every suggestion that is not understood. A suggestion of what the business dislikes offends it, sent or
+not: all trust is gone, and then hardly anything is accepted. So what is good for the outcome must be acceptable first,
+and to suggest nothing can be the best there is to do.
 """
 
 from __future__ import annotations
@@ -24,12 +25,10 @@ import numpy as np
 Mode = Literal["verbatim", "edited", "influenced", "ignored"]
 MODES: Final[tuple[Mode, ...]] = ("verbatim", "edited", "influenced", "ignored")
 MAX_TRUST: Final = 3
-START_TRUST: Final = 1
-_STEP: Final = 0.2
-"""What a point of trust adds to the probability of accepting."""
-_LEAST, _MOST = 0.02, 0.97
-"""Bounds of the probability of accepting what is understood."""
-_DISLIKED: Final = 0.2
+START_TRUST: Final = 2
+_TRUSTED: Final = (0.02, 0.7, 0.9, 1.0)
+"""Factor on accepting, by trust."""
+_DISLIKED: Final = 0.1
 """Factor on accepting an act that the business dislikes."""
 _UNCLEAR: Final = 0.02
 """Probability of sending what is not understood, unread."""
@@ -40,7 +39,7 @@ class Habit:
     """How a business deals with suggestions."""
 
     accepts: float
-    """Probability of accepting an act that it does not dislike, at ``START_TRUST``."""
+    """Probability of accepting an act that it does not dislike, at full trust."""
     keeps: float
     """Share of what it accepts that it sends word for word."""
     swayed: float
@@ -50,12 +49,14 @@ class Habit:
 
 
 HABITS: Final[Mapping[str, Habit]] = {
-    "eager": Habit(0.7, 0.9, 0.5, 0.01),
-    "steady": Habit(0.45, 0.6, 0.4, 0.02),
-    "wary": Habit(0.2, 0.5, 0.3, 0.03),
-    "stubborn": Habit(0.1, 0.3, 0.1, 0.05),
+    "eager": Habit(0.97, 0.9, 0.5, 0.01),
+    "steady": Habit(0.8, 0.6, 0.4, 0.02),
+    "wary": Habit(0.55, 0.5, 0.3, 0.03),
+    "stubborn": Habit(0.3, 0.3, 0.1, 0.05),
 }
-"""Habits by name. The last occurs only in the out-of-distribution split."""
+"""Habits by name."""
+UNSEEN_HABITS: Final = ("stubborn",)
+"""Those of the out-of-distribution split, which no other split has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +76,6 @@ class Suggestion:
     disliked: bool = False
     abstains: bool = False
 
-    @property
-    def annoys(self) -> bool:
-        """Whether it costs trust, sent or not."""
-        return not self.abstains and (self.disliked or not self.understood)
-
 
 def modes(business: Business, trust: int, suggestion: Suggestion) -> dict[Mode, float]:
     """The probability of each mode. Raises ``ValueError`` for a habit that nobody has."""
@@ -90,8 +86,7 @@ def modes(business: Business, trust: int, suggestion: Suggestion) -> dict[Mode, 
         return dict(zip(MODES, (0.0, 0.0, 0.0, 1.0), strict=True))
     if not suggestion.understood:
         return dict(zip(MODES, (_UNCLEAR, 0.0, 0.0, 1 - _UNCLEAR), strict=True))
-    accepts = min(_MOST, max(_LEAST, habit.accepts + _STEP * (trust - START_TRUST)))
-    accepts *= _DISLIKED if suggestion.disliked else 1.0
+    accepts = habit.accepts * _TRUSTED[trust] * (_DISLIKED if suggestion.disliked else 1.0)
     turned_down = 1 - accepts
     kept, swayed = accepts * habit.keeps, turned_down * habit.swayed
     return dict(zip(MODES, (kept, accepts - kept, swayed, turned_down - swayed), strict=True))
@@ -114,15 +109,17 @@ def trust_after(trust: int, suggestion: Suggestion, done: bool, welcome: int) ->
         done: whether what was sent does what was suggested.
         welcome: how the customer took it: 1, 0 or -1.
     """
-    return min(MAX_TRUST, max(0, trust + (welcome if done else 0) - int(suggestion.annoys)))
+    if suggestion.disliked:
+        return 0
+    return min(MAX_TRUST, max(0, trust + (welcome if done else 0) - int(not suggestion.understood)))
 
 
 def business_brief(business: Business, what_it_dislikes: str) -> str:
     """The business in words, for records and for models that are to play it."""
     manner = {
-        "eager": "You are glad of every suggestion and mostly send it as it is.",
+        "eager": "You are glad of every suggestion and mostly say it as it is.",
         "steady": "You weigh each suggestion and put about every other one into your own words.",
-        "wary": "You are slow to trust suggestions and would rather write yourself.",
+        "wary": "You are slow to trust suggestions and would rather find your own words.",
         "stubborn": "You hardly ever listen to suggestions.",
     }[business.habit]
-    return f"You represent the business and are shown what you could write to the customer. {manner} {what_it_dislikes}"
+    return f"Somebody shows you what you could say. {manner} {what_it_dislikes}"

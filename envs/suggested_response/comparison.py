@@ -26,7 +26,7 @@ def exact() -> list[tuple[str, float, float]]:
     ours = at_the_start(auto_reply)
     return [
         ("auto_reply_optimum", float(ours[:AUTO_REPLY].mean()), float(ours[AUTO_REPLY])),
-        ("who is told who the business is", float(told[:AUTO_REPLY].mean()), float(told[AUTO_REPLY])),
+        ("told whom it deals with", float(told[:AUTO_REPLY].mean()), float(told[AUTO_REPLY])),
     ]
 
 

@@ -28,17 +28,15 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from envs.env import Assessment, ConversationEnv, Episode, Scenario, StopReason
-from envs.suggested_response.business import HABITS, MODES, Business, business_brief
+from envs.suggested_response.business import HABITS, MODES, UNSEEN_HABITS, Business, business_brief
 from envs.suggested_response.users import Facts, SuggestedUser, Talk, auto_reply_user, business_user
 from envs.users import UserSimulator
 from envs.vector import ConversationVectorEnv
 
-UNSEEN_HABITS: Final = ("stubborn",)
-"""Those of the out-of-distribution split, which no other split has."""
 AGENT_BRIEF: Final = (
-    "Somebody else writes to the customer, and you suggest what. They may send your suggestion, change it or write "
-    "something else; where that is so, you are told what they said before you read the answer. You are paid for how it "
-    "ends. Suggest nothing if there is nothing to gain. What is known of the work: "
+    "Somebody else does the talking, and you suggest what to say. They may say it, change it or say something else; "
+    "where they do, they tell you what they said before you hear the answer. You are paid for how it ends. You may "
+    "suggest nothing. Their work is this: "
 )
 
 

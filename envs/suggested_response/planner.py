@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from envs.acts import Act
 from envs.sales.catalogue import BUDGETS, NEEDS, PRODUCTS, SELLER_ACTS, STYLES, WORRIES
+from envs.sales.env import IDLE, OPENS_WITH_NEED
 from envs.sales.knowledge import Knowledge, begin, learn
 from envs.sales.planner import HORIZON
 from envs.sales.program import Outcome, Profile, respond
@@ -33,6 +34,7 @@ from envs.suggested_response.business import (
     MAX_TRUST,
     MODES,
     START_TRUST,
+    UNSEEN_HABITS,
     Business,
     Mode,
     modes,
@@ -101,10 +103,10 @@ def _cases(
 def sort_of(known: Knowledge, act: Act) -> tuple[object, ...]:
     """Equal for acts between which what is known makes no difference, such as pitches for needs never mentioned."""
     if act.kind == "pitch" and act.about:
-        need = PRODUCTS[act.about].need
-        return act.kind, PRODUCTS[act.about].tier, need == known.need, need in known.not_needs
-    if act.kind == "reassure":
-        return act.kind, act.about == known.worry, act.about in known.not_worries
+        need, unknown = PRODUCTS[act.about].need, known.need is None
+        return act.kind, PRODUCTS[act.about].tier, need == known.need, unknown and need in known.not_needs
+    if act.kind == "reassure" and known.mind.worried:
+        return act.kind, act.about == known.worry, known.worry is None and act.about in known.not_worries
     return (act.kind,)
 
 
@@ -292,9 +294,7 @@ def _over(moves: Sequence[Act]) -> bool:
 
 def openings() -> list[tuple[float, Knowledge]]:
     """How conversations of the training split begin, with their probabilities (``envs.sales.env``)."""
-    from envs.sales.env import _OPENS_WITH_NEED, IDLE
-
-    told = float(np.mean([_OPENS_WITH_NEED[style] for style in STYLES[:3]]))
+    told = float(np.mean([OPENS_WITH_NEED[style] for style in STYLES[:3]]))
     idle = IDLE["train"]
     return [
         ((1 - idle) * (1 - told), begin(Act("open"))),
@@ -305,8 +305,6 @@ def openings() -> list[tuple[float, Knowledge]]:
 
 def training_businesses() -> list[Business]:
     """All that training may show, equally likely."""
-    from envs.suggested_response.env import UNSEEN_HABITS
-
     return [Business(habit, dislike) for habit in HABITS if habit not in UNSEEN_HABITS for dislike in world().dislikes]
 
 

@@ -25,12 +25,12 @@ _DRIFTS: Final = (
     (Act("discount"), Act("close")),
 )
 DISLIKES: Final = {
-    "discounts": Dislike(frozenset({"discount"}), "You don't like to give discounts."),
-    "small_talk": Dislike(frozenset({"greet", "small_talk"}), "You think that small talk wastes everybody's time."),
-    "questions": Dislike(
-        frozenset({"ask_need", "ask_budget", "ask_worry"}), "You don't like to ask customers questions."
+    "chatter": Dislike(
+        frozenset({"greet", "small_talk", "ask_need", "ask_budget", "ask_worry"}),
+        "You think that small talk and questions waste everybody's time.",
     ),
-    "closing": Dislike(frozenset({"close"}), "You don't like to press customers to buy."),
+    "promises": Dislike(frozenset({"reassure"}), "You don't like to promise what the shop will do afterwards."),
+    "pressure": Dislike(frozenset({"discount", "close"}), "You don't like to haggle or to press people to buy."),
 }
 
 
