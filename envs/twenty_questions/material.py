@@ -64,8 +64,8 @@ MATERIAL: Final = Material(
     standing=standing,
     doing=doing,
     phases=(
-        Phase("sloppy", 6_000, 2_500, 2_000, "constant_with_warmup"),
-        Phase("behaviour", 4_000, 1_000, 500, "cosine"),
+        Phase("sloppy", 16_000, 8_000, 6_000, "constant_with_warmup"),
+        Phase("behaviour", 24_000, 8_000, 1_000, "cosine"),
     ),
     environment=lambda user, split: TwentyQuestionsEnv(user, split=split),
     program_user=program_answerer,
