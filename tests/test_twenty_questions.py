@@ -244,6 +244,16 @@ def test_the_scripted_askers_stand_in_their_order():
     assert returns["expert"] <= exact_return(optimum)
 
 
+def test_the_sloppy_asker_remembers_the_last_yes_alone():
+    rng, known = np.random.default_rng(0), Knowledge()
+    assert {RULES["sloppy"]()(known, rng).kind for _ in range(100)} == {"ask"}
+    for act, answer in ((Act("ask", "animal"), YES), (Act("ask", "yellow"), YES), (Act("ask", "big"), NO)):
+        known = learn(known, act, answer)
+    done = {RULES["sloppy"]()(known, rng) for _ in range(600)}
+    assert {act.about for act in done if act.kind == "guess"} == {"bee", "lemon", "cheese"}  # all that is yellow
+    assert {act.about for act in done if act.kind == "ask"} == set(TABLE.properties)
+
+
 def test_in_words_the_optimum_earns_what_it_earns_in_acts():
     env = make_twenty_questions(split="iid_test")
     trajectories = rollout(Scripted("optimum", ASKER), env, range(160))

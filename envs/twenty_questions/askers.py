@@ -1,8 +1,9 @@
 """Askers as rules: which act to do, given what is known. The yardsticks of ``parley/TwentyQuestions-v0``.
 
 - ``random``: any question or guess. The floor of all.
-- ``behaviour``: a sloppy asker that makes the logged data: any question, asked before or not, and many guesses, most
-  of them at things that are ruled out; a quarter of the time anything at all.
+- ``behaviour``: a sloppy asker that makes the logged data: it asks any question, asked before or not, and guesses too
+  soon, something that has the property it last heard yes to; it has forgotten all else. A quarter of the time it does
+  anything at all.
 - ``sloppy``: the same without the random quarter.
 - ``clumsy``: does not repeat itself, and guesses the fitting thing or any other by the toss of a coin. Its
   conversations are for learning to read: in those of the others little gets known.
@@ -35,10 +36,8 @@ from envs.twenty_questions.table import ASKER_ACTS, TABLE, split_by
 Rule = Callable[[Knowledge, np.random.Generator], Act]
 NOISE = 0.25
 """Share of the behaviour asker's acts that are random."""
-GUESSES = 0.4
-"""Share of the others that are guesses."""
-FITTING = 0.4
-"""Share of these that are chosen among what is not ruled out."""
+GUESSES = 0.6
+"""Share of the rest that are guesses, once it has heard a yes."""
 
 
 def random(known: Knowledge, rng: np.random.Generator) -> Act:
@@ -52,10 +51,10 @@ def behaviour(known: Knowledge, rng: np.random.Generator) -> Act:
 
 
 def sloppy(known: Knowledge, rng: np.random.Generator) -> Act:
-    """The behaviour asker without its noise: it asks whatever comes to its mind, and guesses too soon."""
-    if rng.random() >= GUESSES:
+    """The behaviour asker without its noise: it asks whatever comes to its mind, and remembers no more than one yes."""
+    if known.latest is None or rng.random() >= GUESSES:
         return Act("ask", _one_of(TABLE.properties, rng))
-    return myopic(known, rng) if rng.random() < FITTING else Act("guess", _one_of(TABLE.things, rng))
+    return Act("guess", _one_of(tuple(TABLE.named(TABLE.having[known.latest])), rng))
 
 
 def clumsy(known: Knowledge, rng: np.random.Generator) -> Act:

@@ -18,6 +18,8 @@ class Knowledge:
     yes: frozenset[str] = frozenset()
     """Properties that were said to be true of it."""
     no: frozenset[str] = frozenset()
+    latest: str | None = None
+    """The property that was last said to be true of it."""
     exchanges: int = 0
 
     @property
@@ -44,4 +46,4 @@ def learn(known: Knowledge, act: Act, answer: Act) -> Knowledge:
         return known
     if answer == NO:
         return replace(known, no=known.no | {act.about})
-    return replace(known, yes=known.yes | {act.about})
+    return replace(known, yes=known.yes | {act.about}, latest=act.about)

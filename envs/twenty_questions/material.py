@@ -64,8 +64,8 @@ MATERIAL: Final = Material(
     standing=standing,
     doing=doing,
     phases=(
-        Phase("sloppy", 6_000, 6_000, 3_000, "constant_with_warmup"),
-        Phase("behaviour", 10_000, 4_000, 500, "cosine"),
+        Phase("sloppy", 16_000, 8_000, 6_000, "constant_with_warmup"),
+        Phase("behaviour", 24_000, 8_000, 1_000, "cosine"),
     ),
     environment=lambda user, split: TwentyQuestionsEnv(user, split=split),
     program_user=program_answerer,
@@ -75,11 +75,11 @@ MATERIAL: Final = Material(
     agent_card=(
         "The start of every learner in Parley's game of twenty questions: an asker that imitates a sloppy scripted one "
         "and speaks one short sentence at a time. It asks what is understood, whatever comes to its mind, and guesses "
-        "too soon and mostly wrong. Besides imitating, its trunk has learnt to read: linear heads, since thrown away, "
-        "told from its states what had been answered about each of the 23 properties, how many things were left, and "
-        "whether what it had just asked was open and what it had just guessed was possible, by labels from the table "
-        "of the world. Before the asker it imitates it learnt from the same one without its noise; no expert and no "
-        "return had a part in its making."
+        "too soon, by little of what it heard. Besides imitating, its trunk has learnt to read: linear heads, since "
+        "thrown away, told from its states what had been answered about each of the 23 properties, how many things "
+        "were left, and whether what it had just asked was open and what it had just guessed was possible, by labels "
+        "from the table of the world. Before the asker it imitates it learnt from the same one without its noise; no "
+        "expert and no return had a part in its making."
     ),
     limits="It speaks only of 32 things, in short English questions. It is no assistant and knows nothing else.",
 )
