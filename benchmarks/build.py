@@ -122,7 +122,8 @@ class Experiment:
         if not 0 <= values["seed"] < 4096:
             raise RunError(f"seed={values['seed']} is outside 0…4095; choose one inside.")
         _check_budget(values["budget"])
-        _check_forks(values["forks"])
+        if "forks" in values:  # commands that hold no run have none
+            _check_forks(values["forks"])
         folders = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
         options = [f"--config-dir={folder}" for folder in folders]
         overrides = tuple(hydra.overrides.task)
@@ -291,7 +292,7 @@ def _seat_the_guest(values: dict[str, Any], guest: Any) -> None:
     """Put the run's own guest into its configuration, with the models that it or the agent refers to: what a run does
     not meet is no part of what it is."""
     for group in MODELS:
-        if not (group in values and any(_holds(node, values[group]) for node in (guest, values["agent"]))):
+        if not (group in values and any(_holds(node, values[group]) for node in (guest, values.get("agent")))):
             values.pop(group, None)
     if guest is not None:
         values["guest"] = guest
