@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from envs.conversation import Conversation
+from envs.odds import Choice
 from envs.trajectory import Trajectory, Utterance
 
 if TYPE_CHECKING:
@@ -55,10 +56,18 @@ class Agent(ABC):
     ) -> list[Utterance]:
         """What to say next in each conversation; one ``Utterance`` per conversation, in order.
 
+        One who could not speak says so in ``Utterance.failure``: the conversation then ends unscored and is counted.
         Randomness comes only from the generator beside each conversation, so a conversation's utterance does not
         depend on which others are in the batch (beyond floating point). ``explore=False`` asks for the agent's best
         guess instead of a sample, where it knows the difference.
         """
+
+    def choices(
+        self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]
+    ) -> list[Choice] | None:
+        """The act behind what ``act`` says, given generators in the same state, and its log-probability: for those who
+        follow a rule. None for others; where utterances have tokens, their log-probabilities stand beside them."""
+        return None
 
     def prepare(self, practice: Practice) -> None:
         """Get ready before the first conversation, with ``practice.logged()`` alone. Takes no conversation."""
@@ -73,6 +82,10 @@ class Agent(ABC):
     def critique(self, trajectories: Sequence[Trajectory]) -> Critique | None:
         """What the agent's critic expects at every turn of these conversations of its own; None: it has no critic."""
         return None
+
+    def figures(self) -> Mapping[str, float]:
+        """What was asked of models behind servers so far and what it cost; empty where none was."""
+        return {}
 
     def save(self, folder: Path) -> None:
         """Write all that ``restore`` needs to continue as if never interrupted. ``folder`` exists and is empty."""

@@ -72,7 +72,7 @@ def fork(
         [one for one, _ in scored],
         at,
         _returns(agent, env, again, of_said, on_done).reshape(len(scored), continuations),
-        _returns(agent, env, again, (), on_done).reshape(len(scored), continuations),
+        _returns(agent, env, again, None, on_done).reshape(len(scored), continuations),
     )
 
 
@@ -80,13 +80,13 @@ def _returns(
     agent: Agent,
     env: ConversationEnv,
     moments: Sequence[Moment],
-    said: Sequence[Utterance],
+    said: Sequence[Utterance] | None,
     on_done: Callable[[Trajectory], None] | None,
 ) -> np.ndarray:
     """[M] the return of each conversation from its moment on."""
     ended: list[Trajectory] = []
     for i in range(0, len(moments), _AT_ONCE):
         part = slice(i, i + _AT_ONCE)
-        ended += play(agent, env, moments[part], said=said[part], on_done=on_done)
+        ended += play(agent, env, moments[part], said=said[part] if said else None, on_done=on_done)
     begun = [len(moment.steps) for moment in moments]
     return np.array([one.returns_to_go()[k] for one, k in zip(ended, begun, strict=True)])

@@ -35,7 +35,7 @@ import numpy as np
 from agents.agent import Critique, Metrics, check_range
 from agents.behaviour import behaviour_metrics, mean_logprobs
 from agents.chat_learner import ChatLearner
-from agents.packing import Prompts
+from agents.packing import Prompts, prompts_of
 from agents.ppo import SingleTurnSolver
 from agents.practice import Practice
 from agents.q_function import Labelled, QFunction
@@ -113,7 +113,12 @@ class IterPPO(ChatLearner):
         (rng,) = practice.rng.spawn(1)  # a stream of its own: the first iteration begins with practice.rng itself
         self.q = self._new_q(rng)
         if self.warm_start and practice.budget.logged:
-            self.q.fit(self._labelled(practice.logged()), rng, epochs=self.warm_start)
+            if not (logged := self._labelled(practice.logged())):
+                raise ValueError(
+                    "None of the logged conversations is scored, so Q can't be fitted to them; give each a reward, or "
+                    "set agent.warm_start=0."
+                )
+            self.q.fit(logged, rng, epochs=self.warm_start)
 
     def _new_q(self, rng: np.random.Generator) -> QFunction:
         rate = trunk_rate(self.start) if self._trunk_rate is None else self._trunk_rate
@@ -159,15 +164,11 @@ class IterPPO(ChatLearner):
 
     def prompts_of(self, trajectory: Trajectory) -> Prompts:
         """The prompts of all turns of a conversation, as they were said to the policy."""
-        read = self.policy.trajectory_tokens(trajectory)
-        conversations = tuple(trajectory.prefix(k) for k in range(trajectory.exchanges))
-        return Prompts(read.ids, read.prompt_ends, conversations)
+        return prompts_of(self.policy, trajectory)
 
     def critique(self, trajectories: Sequence[Trajectory]) -> Critique:
         """Q and V, in units of the return."""
-        data = [self.q.label(self.policy, trajectory) for trajectory in trajectories]
-        values, action_values = self.q.at_prompts(data), self.q.at_reads(data)
-        return Critique(values, action_values, action_values - values)
+        return self.q.critique(self.policy, trajectories)
 
     def save(self, folder: Path) -> None:
         super().save(folder)

@@ -36,10 +36,11 @@ import numpy as np
 
 from agents.agent import check_range
 from agents.mixture import Mixture
+from agents.on_policy import Outcomes
 from agents.practice import Practice
 from agents.speaker import Speaker
 from agents.turn_gradient import TurnGradient
-from agents.turn_learner import Outcomes, TurnLearner
+from agents.turn_learner import TurnLearner
 from envs.judges import Pair
 from envs.trajectory import Trajectory
 

@@ -21,10 +21,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from agents.on_policy import Outcomes
 from agents.practice import Practice
 from agents.speaker import Speaker
 from agents.turn_gradient import TurnGradient
-from agents.turn_learner import Outcomes, TurnLearner
+from agents.turn_learner import TurnLearner
 
 
 class MultiTurnRLHF(TurnLearner):
@@ -51,7 +52,7 @@ class MultiTurnRLHF(TurnLearner):
     def prepare(self, practice: Practice) -> None:
         super().prepare(practice)
         if self.judge is not None:
-            pairs = [pair for pair in practice.logged_pairs()[0] if all(one.judged for one in pair)]
+            pairs = [pair for pair in practice.logged_pairs()[0] if all(one.failure is None for one in pair)]
             logged = self.judge.rewards(self.judge.features(self.texts([one for pair in pairs for one in pair])))
             within = float(np.std(logged[::2] - logged[1::2])) / np.sqrt(2)
             self._scale = (float(logged.mean()), max(within, 1e-6))

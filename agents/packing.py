@@ -15,12 +15,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from envs.conversation import Conversation
+from envs.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from agents.chat_model import ChatModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,13 @@ class Prompts:
 
     def __len__(self) -> int:
         return len(self.ends)
+
+
+def prompts_of(policy: ChatModel, trajectory: Trajectory) -> Prompts:
+    """The prompts of all turns of a conversation, as the policy reads them."""
+    read = policy.trajectory_tokens(trajectory)
+    conversations = tuple(trajectory.prefix(k) for k in range(trajectory.exchanges))
+    return Prompts(read.ids, read.prompt_ends, conversations)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from agents.agent import check_range
 from agents.behaviour import mean_metrics
 from agents.chat_model import ChatModel
 from agents.packing import Packed, Prompts, like_lengths, pack
+from agents.token_batch import TokenBatch
 from envs.trajectory import Utterance
 
 _LARGEST_KEPT = 8192
@@ -171,8 +172,8 @@ class PPO:
                     packed,
                     chosen_logprobs(token_logprobs(policy, packed), packed),
                     ((advantages - mean) / unit).to(device),
-                    _remembered(reference, packed),
-                    _remembered(start, packed) if start else None,
+                    remembered(reference, partial(token_logprobs, reference, packed)),
+                    remembered(start, partial(token_logprobs, start, packed)) if start else None,
                 )
                 for packed, advantages, _, _ in raw
             ]
@@ -226,23 +227,19 @@ def token_logprobs(model: ChatModel, packed: Packed) -> Tensor:
     return model.distributions(packed.inputs, packed.rows, packed.before)
 
 
-def chosen_logprobs(logprobs: Tensor, packed: Packed) -> Tensor:
-    """[N] the log-probability of each response token."""
-    return logprobs.gather(1, packed.tokens.to(logprobs.device)[:, None])[:, 0]
+def chosen_logprobs(logprobs: Tensor, batch: Packed | TokenBatch) -> Tensor:
+    """[N] the log-probability of each token that was said."""
+    return logprobs.gather(1, batch.tokens.to(logprobs.device)[:, None])[:, 0]
 
 
-def _remembered(model: ChatModel, packed: Packed) -> Callable[[], Tensor]:
-    """``token_logprobs`` of a model that stays as it is: kept where the vocabulary is small, else worked out at each
-    call, since a large vocabulary's distributions at every token of a round would fill a GPU."""
+def remembered(model: ChatModel, logprobs: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """``logprobs`` [N, V] of a model that stays as it is, without gradients: kept where the vocabulary is small, else
+    worked out at each call, since a large vocabulary's distributions at every token of a round would fill a GPU."""
+    read = torch.no_grad()(logprobs)
     if model.model.config.vocab_size > _LARGEST_KEPT:
-        return partial(_without_gradients, model, packed)
-    kept = token_logprobs(model, packed)
+        return read
+    kept = read()
     return lambda: kept
-
-
-@torch.no_grad()
-def _without_gradients(model: ChatModel, packed: Packed) -> Tensor:
-    return token_logprobs(model, packed)
 
 
 def exact_kl(logprobs: Tensor, other: Tensor) -> Tensor:
@@ -270,12 +267,20 @@ def token_advantages(packed: Packed, value: Tensor, along: Tensor, gae_lambda: f
     return advantages
 
 
-def clipped_loss(logprobs: Tensor, old: Tensor, advantages: Tensor, clip: float) -> tuple[Tensor, Metrics]:
-    """PPO's clipped objective, averaged over tokens [N], as a loss; and how far the ratios have moved."""
+def clipped_loss(
+    logprobs: Tensor, old: Tensor, advantages: Tensor, clip: float, weights: Tensor | None = None
+) -> tuple[Tensor, Metrics]:
+    """PPO's clipped objective as a loss, averaged over [N] tokens, or whatever else one probability is of, by
+    ``weights`` [N] if there are any; and how far the ratios have moved."""
     ratio = (logprobs - old).exp()
-    loss = -torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages).mean()
+    loss = -weighted_mean(torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages), weights)
     clipped = ((ratio - 1).abs() > clip).float().mean()
     return loss, {"policy_loss": loss.item(), "clip_fraction": clipped.item()}
+
+
+def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    """The mean of values [N], by ``weights`` [N] if there are any."""
+    return values.mean() if weights is None else (weights * values).sum() / weights.sum()
 
 
 def response_metrics(responses: Sequence[Sequence[Utterance]]) -> Metrics:

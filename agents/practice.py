@@ -1,9 +1,9 @@
 """What an agent may consume while it learns, and the meter that counts it.
 
 Every agent gets the same number of conversations with users; what it does with them is its own: one after another
-(``converse``), two on one scenario to be compared (``pairs``), or one and another way it might have gone on from one of
-its moments (``branches``). Calls of the judge and compute are recorded apart. Training seeds come from
-``TRAINING_SEEDS`` and never meet the evaluation's.
+(``converse``), two on one scenario to be compared (``pairs``), one and another way it might have gone on from one of
+its moments (``branches``), or many ways (``continuations``). Calls of the judge and compute are recorded apart.
+Training seeds come from ``TRAINING_SEEDS`` and never meet the evaluation's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from agents.agent import Agent
 from agents.rollout import Moment, another_take, play, rollout, speak, with_moments
+from envs.dataset import Dataset
 from envs.env import ConversationEnv
 from envs.judges import Pair, Preference, PreferenceJudge, TurnJudge, draw_label, draw_labels
 from envs.trajectory import Trajectory, Utterance, failure_kind
@@ -66,6 +67,22 @@ class Alternatives:
     """[K]"""
 
 
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """One moment, what the agent might say there, and how conversations went on from each of it."""
+
+    moment: Moment
+    said: tuple[Utterance, ...]
+    """[R]"""
+    held: tuple[tuple[Trajectory, ...], ...]
+    """[R][S] conversations, equal up to the moment; at it, ``said[i]`` is said in all of ``held[i]``."""
+
+    @property
+    def exchange(self) -> int:
+        """The agent's turn (0-based) at which they part."""
+        return self.moment.episode.exchanges
+
+
 @dataclass(slots=True)
 class Spent:
     """What was consumed so far."""
@@ -96,6 +113,7 @@ class Practice:
         turn_judge: compares two utterances at one moment, without playing on.
         on_conversation: called with each trajectory as it ends, for progress bars.
         on_logged: the same for those of the logged data, which are made anew in every run.
+        given: conversations and comparisons in the place of the logged data of ``behaviour``, if there are any.
     """
 
     env: ConversationEnv
@@ -107,6 +125,7 @@ class Practice:
     turn_judge: TurnJudge | None = None
     on_conversation: Callable[[Trajectory], None] | None = None
     on_logged: Callable[[Trajectory], None] | None = None
+    given: Dataset | None = None
     spent: Spent = field(default_factory=Spent)
     iteration: int = 0
     finished: bool = False
@@ -185,10 +204,50 @@ class Practice:
         trunks, moments = with_moments(agent, self.env, seeds, on_done=self.on_conversation)
         at = [int(rng.integers(len(of_one))) for of_one in moments]
         again = [another_take(of_one[k]) for of_one, k in zip(moments, at, strict=True)]
-        others = play(agent, self.env, again, on_done=self.on_conversation)
         self._count(trunks)
-        self._count(others, again)
+        others = self._played_on(agent, again)
         return [Branch(*branch) for branch in zip(at, trunks, others, strict=True)]
+
+    def continuations(
+        self, agent: Agent, n: int, responses: int, samples: int, rng: np.random.Generator
+    ) -> list[Continued]:
+        """``n`` conversations of ``agent``; at one moment of each, drawn evenly by ``rng``, ``responses`` utterances of
+        it, independent of one another; and after each utterance ``samples`` conversations, independent of one another
+        given the utterance. What was said and held at first is the first of all.
+
+        ``n * responses * samples`` conversations are spent, as in ``branches``, which has two responses with one sample
+        each; an utterance that is said again counts again.
+        """
+        seeds = self._take(n * responses * samples)[:n]
+        trunks, moments = with_moments(agent, self.env, seeds, on_done=self.on_conversation)
+        at = [of_one[int(rng.integers(len(of_one)))] for of_one in moments]
+        self._count(trunks)
+        others = [another_take(moment, i * samples) for moment in at for i in range(1, responses)]
+        following = iter(self._played_on(agent, others))
+        firsts = [(trunk, *(next(following) for _ in range(1, responses))) for trunk in trunks]
+        said = [
+            tuple(held.steps[moment.episode.exchanges].utterance for held in row)
+            for row, moment in zip(firsts, at, strict=True)
+        ]
+        again = [
+            (another_take(moment, i * samples + j), utterance)
+            for moment, row in zip(at, said, strict=True)
+            for i, utterance in enumerate(row)
+            for j in range(1, samples)
+        ]
+        following = iter(self._played_on(agent, [one for one, _ in again], [utterance for _, utterance in again]))
+        return [
+            Continued(moment, row, tuple((first, *(next(following) for _ in range(1, samples))) for first in held))
+            for moment, row, held in zip(at, said, firsts, strict=True)
+        ]
+
+    def _played_on(
+        self, agent: Agent, moments: Sequence[Moment], said: Sequence[Utterance] | None = None
+    ) -> list[Trajectory]:
+        """Conversations from ``moments`` on, counted."""
+        held = play(agent, self.env, moments, on_done=self.on_conversation, said=said)
+        self._count(held, moments)
+        return held
 
     def alternatives(self, agent: Agent, n: int) -> list[Alternatives]:
         """``n`` conversations of ``agent``, and what else it might have said at every turn. ``n`` conversations are
@@ -260,8 +319,11 @@ class Practice:
         """Pairs of conversations of the behaviour policy, two on each scenario, and the judge's labels [N] (see
         ``labels``): the preference data that is collected before anybody learns, the same for every agent and seed.
 
-        ``budget.logged`` conversations, hence half as many pairs. Not metered.
+        ``budget.logged`` conversations, hence half as many pairs. Not metered. Where they are ``given``, so are their
+        labels; raises ``ValueError`` when there are fewer.
         """
+        if self._logged_pairs is None and self.given is not None:
+            self._logged_pairs = self.given.first_pairs(self.budget.logged // 2)
         if self._logged_pairs is None:
             seeds, env = LOGGED_SEEDS[: self.budget.logged // 2], self.logged_env or self.env
             both = [rollout(self._behaviour(), env, seeds, take=take, on_done=self.on_logged) for take in (0, 1)]
@@ -272,7 +334,10 @@ class Practice:
 
     def logged(self) -> Sequence[Trajectory]:
         """The offline data of this environment: ``budget.logged`` conversations of its behaviour policy, the same for
-        every agent and seed. Not metered. Raises ``ValueError`` when the environment names no behaviour policy."""
+        every agent and seed, or what is ``given`` instead. Not metered. Raises ``ValueError`` when the environment
+        names no behaviour policy, and when fewer are given."""
+        if self._logged is None and self.given is not None:
+            self._logged = self.given.first(self.budget.logged)
         if self._logged is None:
             seeds = LOGGED_SEEDS[: self.budget.logged]
             self._logged = rollout(self._behaviour(), self.logged_env or self.env, seeds, on_done=self.on_logged)

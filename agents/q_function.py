@@ -31,6 +31,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from agents.adapters import load_own_state, own_state, trunk_copied
+from agents.agent import Critique
 from agents.chat_model import ChatModel
 from agents.packing import Packed, Prompts, like_lengths
 from agents.reader import states_at
@@ -123,12 +124,7 @@ class QFunction(nn.Module):
 
     def label(self, policy: ChatModel, trajectory: Trajectory) -> Labelled:
         """A judged conversation as a training example."""
-        read = policy.trajectory_tokens(trajectory)
-        spans = list(zip(read.prompt_ends.tolist(), read.turn_ends.tolist(), strict=True))
-        tails = [policy.tail(read.ids[a + 1 : b + 1]) for a, b in spans]
-        last = spans[-1][1] + 1
-        ids = read.ids if len(read.ids) > last + 1 else [*read.ids[:last], *tails[-1]]  # the user may not have answered
-        reads = np.array([b + len(tail) for (_, b), tail in zip(spans, tails, strict=True)])
+        ids, spans, reads = turns_read(policy, trajectory)
         places = np.concatenate([[*range(a, b + 1), at] for (a, b), at in zip(spans, reads.tolist(), strict=True)])
         turns = np.repeat(np.arange(len(spans)), [b - a + 2 for a, b in spans])
         return Labelled(ids, places, turns, np.array(trajectory.returns_to_go(self.gamma)), reads)
@@ -251,11 +247,28 @@ class QFunction(nn.Module):
         """How well Q predicts the returns of conversations it has not learnt from: ``calibration``'s figures."""
         return calibration(self.at_reads(data), np.concatenate([one.returns for one in data]))
 
+    def critique(self, policy: ChatModel, trajectories: Sequence[Trajectory]) -> Critique:
+        """V before and Q after every turn, in units of the return, and their difference."""
+        data = [self.label(policy, trajectory) for trajectory in trajectories]
+        values, action_values = self.at_prompts(data), self.at_reads(data)
+        return Critique(values, action_values, action_values - values)
+
     def save(self, folder: Path) -> None:
         save_file(own_state(self, [self.trunk]), folder / "q.safetensors")
 
     def restore(self, folder: Path) -> None:
         load_own_state(self, [self.trunk], load_file(folder / "q.safetensors"))
+
+
+def turns_read(policy: ChatModel, trajectory: Trajectory) -> tuple[list[int], list[tuple[int, int]], np.ndarray]:
+    """The tokens of a conversation, of each turn its prompt's last token and its own, and where its Q is read [K]: the
+    token after which the user speaks."""
+    read = policy.trajectory_tokens(trajectory)
+    spans = list(zip(read.prompt_ends.tolist(), read.turn_ends.tolist(), strict=True))
+    tails = [policy.tail(read.ids[a + 1 : b + 1]) for a, b in spans]
+    last = spans[-1][1] + 1
+    ids = read.ids if len(read.ids) > last + 1 else [*read.ids[:last], *tails[-1]]  # the user may not have answered
+    return ids, spans, np.array([b + len(tail) for (_, b), tail in zip(spans, tails, strict=True)])
 
 
 def calibration(predicted: np.ndarray, returns: np.ndarray) -> dict[str, float]:

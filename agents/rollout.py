@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from agents.agent import Agent
-from envs.env import Advance, ConversationEnv, Episode
+from envs.env import Advance, ConversationEnv, Episode, unspoken
 from envs.trajectory import Step, Trajectory, Utterance
 
 _AGENT_STREAM = 0xA9E27
@@ -73,15 +73,17 @@ def play(
     env: ConversationEnv,
     moments: Sequence[Moment],
     *,
-    said: Sequence[Utterance] = (),
     explore: bool = True,
     on_done: Callable[[Trajectory], None] | None = None,
     on_moment: Callable[[int, Moment], None] | None = None,
+    on_advance: Callable[[int, Advance], None] | None = None,
+    said: Sequence[Utterance] | None = None,
 ) -> list[Trajectory]:
     """Each conversation from where it stands to its end, all in step; one trajectory per moment, in order.
 
-    ``said``, if given, is what the agent says first, one utterance per moment; only from then on it is asked.
-    ``on_moment`` is called with the index and the moment before each of the agent's turns.
+    ``on_moment`` is called with the index and the moment before each of the agent's turns, ``on_advance`` with the
+    index and what came of the turn. ``said`` is what the agent says at each of ``moments``, where that is decided
+    already; only from then on it is asked.
     """
     trajectories: list[Trajectory | None] = [None] * len(moments)
     live = [_Live(i, one.episode, list(one.steps), one.user_tokens) for i, one in enumerate(moments)]
@@ -90,12 +92,14 @@ def play(
             for one in live:
                 on_moment(one.index, one.moment)
         episodes = [one.episode for one in live]
-        utterances = list(said) or speak(agent, episodes, explore=explore)
-        said = ()
-        advances = env.advance(episodes, [utterance.text for utterance in utterances])
+        utterances = speak(agent, episodes, explore=explore) if said is None else said
+        said = None
+        advances = _advanced(env, episodes, utterances)
         going = []
         for one, utterance, advance in zip(live, utterances, advances, strict=True):
             _record(one, utterance, advance)
+            if on_advance:
+                on_advance(one.index, advance)
             if not advance.done:
                 going.append(one)
                 continue
@@ -139,11 +143,22 @@ def speak(agent: Agent, episodes: Sequence[Episode], *, explore: bool = True) ->
     return agent.act(heard, rngs, explore=explore)
 
 
+def _advanced(env: ConversationEnv, episodes: Sequence[Episode], utterances: Sequence[Utterance]) -> list[Advance]:
+    """What each exchange brings; where the agent failed to speak, there is none."""
+    both = list(zip(episodes, utterances, strict=True))
+    spoken = [(episode, utterance.text) for episode, utterance in both if utterance.failure is None]
+    advances = iter(env.advance([episode for episode, _ in spoken], [text for _, text in spoken]))
+    return [
+        next(advances) if utterance.failure is None else unspoken(episode, utterance.failure)
+        for episode, utterance in both
+    ]
+
+
 def _record(one: _Live, utterance: Utterance, advance: Advance) -> None:
     one.episode = advance.episode
     one.user_tokens += advance.user_tokens
     reply = None if advance.failure and not _answered(advance) else advance.episode.turns[-1].text
-    one.steps.append(Step(utterance, reply, advance.reward))
+    one.steps.append(Step(replace(utterance, failure=None), reply, advance.reward))
 
 
 def _answered(advance: Advance) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from agents.agent import Agent
 from envs.conversation import Conversation
+from envs.odds import Choice
 from envs.sales.buyers import BuyerInWords
 from envs.trajectory import Utterance
 
@@ -36,6 +37,11 @@ class Scripted(Agent):
         self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator], *, explore: bool = True
     ) -> list[Utterance]:
         return [Utterance(text) for text in self.speaker.speak(conversations, rngs)]
+
+    def choices(
+        self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]
+    ) -> list[Choice] | None:
+        return self.speaker.choices(conversations, rngs) if hasattr(self.speaker, "choices") else None
 
 
 class ScriptedBuyer(Agent):

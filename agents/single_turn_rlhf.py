@@ -36,7 +36,7 @@ from agents.agent import Metrics, check_range
 from agents.behaviour import behaviour_metrics
 from agents.chat_learner import ChatLearner
 from agents.mixture import Mixture
-from agents.packing import Prompts
+from agents.packing import prompts_of
 from agents.ppo import Scorer, SingleTurnSolver
 from agents.practice import Practice
 from agents.preference_model import PreferenceModel
@@ -172,7 +172,7 @@ class SingleTurnRLHF(ChatLearner):
         loss = model.fit([data[i] for i in order[aside:]], rng, epochs=self.judge_epochs)
         figures = model.figures([data[i] for i in order[:aside]]) if aside else {}
         chosen = rng.permutation(len(self._conversations))[:conversations]
-        prompts = [self._prompts(self._conversations[i]) for i in chosen]
+        prompts = [prompts_of(self.start, self._conversations[i]) for i in chosen]  # as they were said to μ
         learnt = self.solver.improve(self.policy, self.start, self._scorer(model, rng), prompts, rng)
         return {"judge_loss": loss, **{f"judge_{name}": value for name, value in figures.items()}, **learnt}
 
@@ -184,12 +184,6 @@ class SingleTurnRLHF(ChatLearner):
         features = model.features([text for one in data for text in (one.first, one.second)])
         spread = float(np.std(model.compare(features[::2], features[1::2])))
         return TurnContest(model, Mixture(self.policy, self.start, self.tau), spread)
-
-    def _prompts(self, trajectory: Trajectory) -> Prompts:
-        """The prompts of all turns of a conversation, as they were said to μ."""
-        read = self.start.trajectory_tokens(trajectory)
-        conversations = tuple(trajectory.prefix(k) for k in range(trajectory.exchanges))
-        return Prompts(read.ids, read.prompt_ends, conversations)
 
     def save(self, folder: Path) -> None:
         super().save(folder)

@@ -39,10 +39,10 @@ def imitate(
     """
     from transformers import LlamaForCausalLM
 
-    judged = [trajectory for trajectory in trajectories if trajectory.judged]
-    if not judged:
-        raise ValueError("There is no scored conversation to imitate; give budget.logged a number above 0.")
-    chats = [trajectory.messages() for trajectory in judged]
+    whole = [trajectory for trajectory in trajectories if trajectory.failure is None]
+    if not whole:
+        raise ValueError("There is no whole conversation to imitate; give budget.logged a number above 0.")
+    chats = [trajectory.messages() for trajectory in whole]
     tokenizer = train_tokenizer([m["content"] for chat in chats for m in chat if m["role"] != "system"], VOCAB_SIZE)
     rows = [encode_chat(tokenizer, chat, add_generation_prompt=False) for chat in chats]
     ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}

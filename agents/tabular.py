@@ -9,6 +9,7 @@ import numpy as np
 from agents.agent import Agent
 from envs.conversation import Conversation
 from envs.games import Floats, GameSpec
+from envs.odds import Choice
 from envs.tabular import Player
 from envs.trajectory import Utterance
 
@@ -23,3 +24,8 @@ class TabularAgent(Agent):
         self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator], *, explore: bool = True
     ) -> list[Utterance]:
         return [Utterance(text) for text in self.player.speak(conversations, rngs)]
+
+    def choices(
+        self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]
+    ) -> list[Choice] | None:
+        return self.player.choices(conversations, rngs)

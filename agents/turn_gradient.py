@@ -49,7 +49,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from agents.adapters import load_own_state, own_state
-from agents.advantages import gae
+from agents.advantages import Unit, gae
 from agents.agent import check_range
 from agents.chat_model import ChatModel, TrajectoryTokens
 from agents.ppo import exact_kl
@@ -136,7 +136,7 @@ class Learning:
         self.policy_delay = policy_delay
         self.old: ChatModel | None = None
         self.steps = 0
-        self._outcomes = (0, 0.0, 0.0)  # how many there were, their sum and the sum of their squares
+        self._outcomes = Unit()
         self._policy_optimizer = torch.optim.Adam(policy.model.parameters(), lr=settings.learning_rate, eps=1e-5)
         groups = [{"params": list(value.heads.parameters()), "lr": settings.value_learning_rate}]
         if rate := value.reader.learning_rate:
@@ -190,12 +190,9 @@ class Learning:
         return -(weights * chosen).sum() + settings.kl_coef * kl.sum()
 
     def _unit(self, outcomes: np.ndarray) -> float:
-        """The standard deviation of all outcomes so far, these among them; 1 where there is (nearly) none."""
-        n, total, squares = self._outcomes
-        self._outcomes = (n + len(outcomes), total + float(outcomes.sum()), squares + float((outcomes**2).sum()))
-        n, total, squares = self._outcomes
-        deviation = float(np.sqrt(max(squares / n - (total / n) ** 2, 0.0)))
-        return deviation if self.settings.normalise and deviation > 1e-6 else 1.0
+        """What the loss is divided by."""
+        deviation = self._outcomes.show(outcomes)
+        return deviation if self.settings.normalise else 1.0
 
     def _kl(self, logprobs: Tensor, reference: Tensor, batch: TokenBatch) -> Tensor:
         """[N] KL(π ‖ μ) at every token, or its estimate."""
@@ -278,7 +275,7 @@ class Learning:
         """Write the critic, both optimizers and the count; the policy is its owner's."""
         save_file(own_state(self.value, [self.value.reader]), folder / "value.safetensors")
         optimizers = {"policy": self._policy_optimizer.state_dict(), "value": self._value_optimizer.state_dict()}
-        counts = {"steps": self.steps, "policy_delay": self.policy_delay, "outcomes": list(self._outcomes)}
+        counts = {"steps": self.steps, "policy_delay": self.policy_delay, "outcomes": list(self._outcomes.seen)}
         torch.save({**counts, **optimizers}, folder / "learning.pt")
 
     def restore(self, folder: Path) -> None:
@@ -286,6 +283,6 @@ class Learning:
         state = torch.load(folder / "learning.pt", weights_only=True)
         self.steps, self.policy_delay = int(state["steps"]), int(state["policy_delay"])
         n, total, squares = state["outcomes"]
-        self._outcomes = (int(n), float(total), float(squares))
+        self._outcomes.seen = (int(n), float(total), float(squares))
         self._policy_optimizer.load_state_dict(state["policy"])
         self._value_optimizer.load_state_dict(state["value"])

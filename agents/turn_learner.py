@@ -1,13 +1,12 @@
 """What MTPO and multi-turn RLHF have in common: batches of conversations with an outcome each, learnt step by step.
 
-An iteration is as many steps of the learner (``agents.turn_gradient``) as its share of conversations allows. What a
-batch is and where its outcomes come from is all that the agents add.
+An iteration is as many steps of the learner (``agents.turn_gradient``) as its share of conversations allows
+(``agents.on_policy``). What a batch is and where its outcomes come from is all that the agents add.
 """
 
 from __future__ import annotations
 
 import json
-from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,27 +14,23 @@ from typing import Any
 import numpy as np
 
 from agents.agent import Critique, Metrics, check_range
-from agents.behaviour import behaviour_metrics, mean_metrics
-from agents.chat_learner import ChatLearner
 from agents.learnt_judge import fit_judge
+from agents.on_policy import OnPolicyLearner
 from agents.practice import Practice
 from agents.preference_model import Kind, PreferenceModel
-from agents.reader import Text, before_turns, whole
+from agents.reader import Text, whole
 from agents.turn_gradient import Learning, TurnGradient
 from agents.value_function import ValueFunction
 from envs.trajectory import Trajectory
 
-Outcomes = tuple[list[Trajectory], np.ndarray]
-"""Conversations that a step learns from, and the outcome of each [B]."""
 
-
-class TurnLearner(ChatLearner):
+class TurnLearner(OnPolicyLearner):
     """A chat model that learns from the outcomes of its own conversations by the policy gradient of turns.
 
     Args:
-        start, temperature, max_new_tokens, device, dtype, lora_rank: see ``ChatLearner``; the start is also μ.
+        start, temperature, max_new_tokens, conversations_per_step, device, dtype, lora_rank: see ``OnPolicyLearner``;
+            the start is also μ.
         learner: the settings of the policy gradient.
-        conversations_per_step: conversations of one step.
         policy_delay: the share of the budget's steps in which the critic alone learns (the paper's 1,000 of 50,000 are
             .02; with so few steps the critic needs more of them).
         judge_epochs, judge_held_out: of the model of the judge, where there is one: passes over the logged pairs, and
@@ -66,21 +61,25 @@ class TurnLearner(ChatLearner):
         value_members: int = 4,
         **loading: Any,
     ):
-        check_range("conversations_per_step", conversations_per_step, 2)
         check_range("policy_delay", policy_delay, 0.0, 0.9)
         check_range("judge_epochs", judge_epochs, 0.0)
         check_range("judge_held_out", judge_held_out, 0.0, 0.9)
-        self.settings, self.conversations_per_step, self.policy_delay = learner, conversations_per_step, policy_delay
+        self.settings, self.policy_delay = learner, policy_delay
         self.judging = {"learning_rate": judge_learning_rate, "weight_decay": judge_weight_decay}
         self.fitting = {"epochs": judge_epochs, "held_out": judge_held_out}
         self._critic = {"width": value_width, "members": value_members}
         self._judge_figures: dict[str, float] = {}
         self.judge: PreferenceModel | None = None
-        super().__init__(start, temperature=temperature, max_new_tokens=max_new_tokens, **loading)
+        super().__init__(
+            start,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            conversations_per_step=conversations_per_step,
+            **loading,
+        )
 
     def prepare(self, practice: Practice) -> None:
         """Make the start if none was given; fit the model of the judge; begin the critic."""
-        check_range("budget.per_iteration", practice.budget.per_iteration, 2)
         super().prepare(practice)
         judging, valuing = practice.rng.spawn(2)
         if self.judge_kind is not None:
@@ -94,37 +93,15 @@ class TurnLearner(ChatLearner):
         value = ValueFunction(self.start, rng, initial=self.expected_outcome, **self._critic)
         self.learning = Learning(self.settings, self.policy, self.start, value, policy_delay)
 
-    @abstractmethod
-    def converse(self, practice: Practice, n: int) -> Outcomes:
-        """At most ``n`` conversations of practice, at least one; those with an outcome, and the outcomes."""
+    def begin_iteration(self) -> None:
+        self.learning.begin_iteration()
+
+    def step(self, trajectories: Sequence[Trajectory], outcomes: np.ndarray, rng: np.random.Generator) -> Metrics:
+        return self.learning.step([self.policy.trajectory_tokens(trajectory) for trajectory in trajectories], outcomes)
 
     def improve(self, practice: Practice) -> Metrics:
-        left = practice.iteration_share()
-        conversations_before, unscored_before = practice.spent.conversations, practice.spent.unscored
-        for model in (self.policy, self.start):
-            model.forget()  # a restored agent remembers nothing of what it read, and reading is exact to rounding only
-        self.learning.begin_iteration()
-        logs: list[dict[str, float]] = []
-        learnt_from = 0
-        while left >= 2:  # one alone can't be compared
-            spent = practice.spent.conversations
-            trajectories, outcomes = self.converse(practice, min(left, self.conversations_per_step))
-            left -= practice.spent.conversations - spent
-            learnt_from += len(trajectories)
-            if len(trajectories):
-                conversations = [self.policy.trajectory_tokens(trajectory) for trajectory in trajectories]
-                logs.append({**behaviour_metrics(trajectories), **self.learning.step(conversations, outcomes)})
-        if not logs:
-            raise RuntimeError(
-                f"None of {practice.spent.conversations} conversations got an outcome, so nothing can be learnt; see "
-                "why the user or the judge fails, or raise budget.per_iteration."
-            )
-        if practice.remaining < 2:
-            practice.finish()
-        unscored = practice.spent.unscored - unscored_before
-        left_out = practice.spent.conversations - conversations_before - unscored - learnt_from
-        counts = {"unscored": unscored, "left_out": left_out, "steps": self.learning.steps}
-        return {**mean_metrics(logs), **self._judge_figures, **{name: float(n) for name, n in counts.items()}}
+        metrics = super().improve(practice)
+        return {**metrics, **self._judge_figures, "steps": float(self.learning.steps)}
 
     def texts(self, trajectories: Sequence[Trajectory]) -> list[Text]:
         """Finished conversations as the model of the judge reads them."""
@@ -132,11 +109,10 @@ class TurnLearner(ChatLearner):
 
     def critique(self, trajectories: Sequence[Trajectory]) -> Critique:
         """V, in units of the outcome; of a turn that another one follows, how much V rose by then."""
-        value = self.learning.value
-        texts = [before_turns(self.policy, trajectory) for trajectory in trajectories]
-        values = [value.values(states) for states in value.reader.states(texts)]
-        rises = np.concatenate([np.append(np.diff(one), np.nan) for one in values])
-        return Critique(np.concatenate(values), np.full(len(rises), np.nan), rises)
+        values = self.learning.value.before_turns(self.policy, trajectories)
+        rises = [np.append(np.diff(one), np.nan) for one in values]
+        none = np.full(sum(map(len, values)), np.nan)
+        return Critique(np.concatenate(values), none, np.concatenate(rises))
 
     def save(self, folder: Path) -> None:
         super().save(folder)

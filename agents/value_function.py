@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from agents.chat_model import ChatModel
 from agents.q_function import Heads
-from agents.reader import Reader
+from agents.reader import Reader, before_turns
+from envs.trajectory import Trajectory
 
 
 class ValueFunction(nn.Module):
@@ -50,3 +53,8 @@ class ValueFunction(nn.Module):
     def values(self, states: Tensor) -> np.ndarray:
         """[P] the mean of the members."""
         return self.heads(states).mean(0).double().cpu().numpy()
+
+    def before_turns(self, policy: ChatModel, trajectories: Sequence[Trajectory]) -> list[np.ndarray]:
+        """[K] of each conversation: the value before each of the agent's turns."""
+        texts = [before_turns(policy, trajectory) for trajectory in trajectories]
+        return [self.values(states) for states in self.reader.states(texts)]

@@ -30,6 +30,7 @@ from agents.agent import Agent
 from agents.practice import Budget, Practice
 from benchmarks.learn import seed_libraries
 from benchmarks.progress import RunError, counter
+from envs.dataset import Dataset, content_of, read_dataset
 from envs.env import ConversationEnv
 from envs.judges import PreferenceJudge, TurnJudge
 from envs.trajectory import Trajectory
@@ -64,7 +65,7 @@ IDENTITY = ("agent", "env", "user", "budget", "seed")
 HOW_NOT_WHAT = ("resume", "threads", "results", "forks")
 """Keys that change how a run is done, not what it is; configurations that differ in these alone are the same run."""
 MODELS = ("model", "endpoint")
-"""Groups that guests refer to."""
+"""Groups that guests and agents refer to."""
 HOW_NOT_WHAT_OF_MODELS = ("max_cost", "timeout", "attempts", "pause", "concurrency", "give_up_after", "cache")
 """The same of a model behind a server: what it says does not depend on them."""
 
@@ -112,6 +113,7 @@ class Experiment:
         user = values["user"] or next(iter(users))
         _choose("user", user, [*users, *guests], f"the users of env={names['env']}")
         values["user"] = user
+        _take_in_the_logged(values)
         _seat_the_guest(values, guests.get(user) if user not in users else None)
         _put_in_the_solver(values, names["agent"], hydra.overrides.task)
         _choose("resume", values["resume"], ("auto", "never"), "the ways to resume")
@@ -120,7 +122,8 @@ class Experiment:
         if not 0 <= values["seed"] < 4096:
             raise RunError(f"seed={values['seed']} is outside 0…4095; choose one inside.")
         _check_budget(values["budget"])
-        _check_forks(values["forks"])
+        if "forks" in values:  # commands that hold no run have none
+            _check_forks(values["forks"])
         folders = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
         options = [f"--config-dir={folder}" for folder in folders]
         overrides = tuple(hydra.overrides.task)
@@ -131,6 +134,8 @@ class Experiment:
     def variant(self) -> list[str]:
         """The overrides that are not in the run's name, sorted; empty for the standard settings."""
         last = {override.split("=", 1)[0].lstrip("+~"): override for override in self.overrides}
+        if last.pop("logged", None) and "logged" in self.config:
+            last["logged"] = f"logged={self.config['logged']['content']}"
         return sorted(override for key, override in last.items() if not self._says_nothing(key))
 
     def _says_nothing(self, key: str) -> bool:
@@ -150,7 +155,8 @@ class Experiment:
     @property
     def identity(self) -> dict[str, Any]:
         """The configuration without what changes only how the run is done."""
-        return {key: _without_how(value) for key, value in self.config.items() if key not in HOW_NOT_WHAT}
+        found = {key: _without_how(value) for key, value in self.config.items() if key not in HOW_NOT_WHAT}
+        return found | ({"logged": found["logged"]["content"]} if "logged" in found else {})
 
     @property
     def users(self) -> list[str]:
@@ -159,11 +165,16 @@ class Experiment:
             return [self.user]
         return [self.user, *(name for name in self.config["env"]["users"] if name != self.user)]
 
+    @property
+    def known_splits(self) -> tuple[str, ...]:
+        """All that the environment has."""
+        return tuple(_find(self.config["env"]["_target_"], "env").splits)
+
     @cached_property
     def splits(self) -> list[str]:
         """The splits that are evaluated, the main one first."""
         evaluation = self.config["env"].get("evaluation")
-        have = tuple(_find(self.config["env"]["_target_"], "env").splits)
+        have = self.known_splits
         if not evaluation:
             return [split for split in have if split != "train"] or ["train"]
         chosen = [evaluation["split"], *(evaluation.get("also") or ())]
@@ -227,8 +238,20 @@ class Experiment:
         on_logged = counter("logged data, made anew", budget.logged)
         return Practice(
             env, budget, self.seed, speaker, logged_env, *self.build_judges(),
-            on_conversation=on_conversation, on_logged=on_logged,
+            on_conversation=on_conversation, on_logged=on_logged, given=self.read_logged(),
         )  # fmt: skip
+
+    def read_logged(self) -> Dataset | None:
+        """What stands in for the world's own logged data; None if nothing does. ``RunError`` if it can't be read."""
+        if (logged := self.config.get("logged")) is None:
+            return None
+        try:
+            dataset = read_dataset(logged["path"])
+            if dataset.conversations:
+                dataset.first(self.config["budget"]["logged"])
+        except (ValueError, OSError) as error:
+            raise RunError(f"logged={logged['path']} can't be used: {error}") from error
+        return dataset
 
     def build_judges(self) -> tuple[PreferenceJudge | None, TurnJudge | None]:
         """Who compares conversations, and who compares utterances; None where none is named."""
@@ -244,6 +267,16 @@ def _resolve(config: DictConfig) -> dict[str, Any]:
         raise RunError(f"{where} can't be read: {str(error).splitlines()[0]}. Set it on the command line.") from None
 
 
+def _take_in_the_logged(values: dict[str, Any]) -> None:
+    """Name what is given as logged data by its content: a run is the same wherever the files lie."""
+    if (path := values.pop("logged", None)) is None:
+        return
+    try:
+        values["logged"] = {"path": str(path), "content": content_of(Path(path))}
+    except (ValueError, OSError) as error:
+        raise RunError(f"logged={path} can't be used: {error}") from error
+
+
 def _put_in_the_solver(values: dict[str, Any], agent: str, overrides: Sequence[str]) -> None:
     """Let the solver that was chosen take the place of the agent's own."""
     if (solver := values.pop("solver", None)) is None:
@@ -256,10 +289,10 @@ def _put_in_the_solver(values: dict[str, Any], agent: str, overrides: Sequence[s
 
 
 def _seat_the_guest(values: dict[str, Any], guest: Any) -> None:
-    """Put the run's own guest into its configuration, with the models that it refers to: what a run does not meet is no
-    part of what it is."""
+    """Put the run's own guest into its configuration, with the models that it or the agent refers to: what a run does
+    not meet is no part of what it is."""
     for group in MODELS:
-        if not (group in values and guest is not None and _holds(guest, values[group])):
+        if not (group in values and any(_holds(node, values[group]) for node in (guest, values.get("agent")))):
             values.pop(group, None)
     if guest is not None:
         values["guest"] = guest

@@ -110,6 +110,10 @@ def make_record(
         seconds=Seconds(**journal.seconds),
         metrics=journal.rows[-1]["agent"] if journal.rows else {},
         diagnostics=dict(diagnostics),
-        models={experiment.user: dict(figures)} if (figures := user.figures()) else {},
+        models={
+            name: dict(figures)
+            for name, figures in ((experiment.user, user.figures()), (experiment.agent, agent.figures()))
+            if figures
+        },
         curve=[CurvePoint(**row["evaluation"]) for row in journal.rows if row["evaluation"]],
     )

@@ -25,14 +25,17 @@ from envs.users import Reply as Reply
 from envs.users import UserSimulator as UserSimulator
 from envs.vector import ConversationVectorEnv as ConversationVectorEnv
 
-# Gymnasium's passive checker stays on, as for its own environments: it looks at the first reset and step only.
-gymnasium.register(
-    id="parley/Sales-v0",
-    entry_point="envs.sales.env:make_sales",
-    vector_entry_point="envs.sales.env:make_sales_vec",
-)
-gymnasium.register(
-    id="parley/Education-v0",
-    entry_point="envs.education.env:make_education",
-    vector_entry_point="envs.education.env:make_education_vec",
-)
+_IDS = {
+    "Sales": "sales",
+    "Education": "education",
+    "CarDealer": "car_dealer",
+    "SuggestedResponse": "suggested_response",
+    "TwentyQuestions": "twenty_questions",
+}
+for _name, _folder in _IDS.items():
+    # Gymnasium's passive checker stays on, as for its own environments: it looks at the first reset and step only.
+    gymnasium.register(
+        id=f"parley/{_name}-v0",
+        entry_point=f"envs.{_folder}.env:make_{_folder}",
+        vector_entry_point=f"envs.{_folder}.env:make_{_folder}_vec",
+    )

@@ -81,6 +81,17 @@ def small_model(
         return LlamaForCausalLM(config).eval()
 
 
+class Perturbation(Protocol):
+    """What is added to a model's logits: values of the tokens, told from the states of a trunk."""
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """Whose trunk is read; the model that is perturbed, or another one with the same tokenizer."""
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """[n, V] what is added to the logits, from the trunk's last states [n, hidden]."""
+
+
 class Decoder:
     """Samples from one model, remembering the last batch.
 
@@ -90,6 +101,9 @@ class Decoder:
         other: a second model with the same tokenizer, for sampling from a mixture of both; None: of ``model`` alone.
         share: of ``other``. Token by token the logits are (1 - share) of ``model`` and share of ``other``: the
             geometric mixture of both next-token distributions (Nash-MD, arXiv 2312.00886; MTPO-τ).
+        perturbation: added to the logits of ``model``, token by token (ILQL, arXiv 2206.11871).
+
+    Raises ``ValueError`` for a share out of range, and for a mixture that is perturbed as well.
     """
 
     def __init__(
@@ -98,17 +112,28 @@ class Decoder:
         tokenizer: PreTrainedTokenizerBase,
         other: PreTrainedModel | None = None,
         share: float = 0.0,
+        perturbation: Perturbation | None = None,
     ):
         if not 0.0 <= share < 1.0:
             raise ValueError(f"share={share}; a mixture has between 0 and less than 1 of the other model.")
+        if other is not None and perturbation is not None:
+            raise ValueError("A decoder mixes two models or perturbs one; give other or perturbation, not both.")
         self.model = model
         self._models = [model, other] if other is not None and share else [model]
+        if perturbation is not None and perturbation.model is not model:
+            self._models.append(perturbation.model)
         self.stop_ids = stop_ids(model, tokenizer)
         self.never_spoken = never_spoken(tokenizer, self.stop_ids)
         """What a speaker passes as ``banned``."""
         self.context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        rows: list[Any] = [_LlamaRows(one) if _LlamaRows.fits(one) else _AnyRows(one) for one in self._models]
-        self._rows: _Rows = rows[0] if len(rows) == 1 else _MixedRows(rows[0], rows[1], share)
+        rows: list[Any] = [
+            _LlamaRows(one) if _LlamaRows.fits(one) else _AnyRows(one, perturbation is not None) for one in self._models
+        ]
+        self._rows: _Rows = rows[0]
+        if perturbation is not None:
+            self._rows = _PerturbedRows(rows, perturbation)
+        elif len(rows) > 1:
+            self._rows = _MixedRows(rows, share)
         self._fed: list[tuple[int, ...]] = []
         self._weights: object = None
 
@@ -383,43 +408,73 @@ class _Rows(Protocol):
         """
 
 
-class _MixedRows:
-    """The rows of two models, fed alike; their logits are mixed."""
+class _ModelRows(_Rows, Protocol):
+    """The rows of one model, which may be asked for more than logits."""
 
-    def __init__(self, first: _Rows, second: _Rows, share: float):
-        self._both, self._share = (first, second), share
+    @property
+    def states(self) -> Tensor:
+        """After ``feed`` and ``step``: [live rows, hidden] the trunk's last states, which the logits are told from."""
+
+
+class _SeveralRows:
+    """The rows of one or two models, fed alike; what becomes of their logits is the subclass's."""
+
+    def __init__(self, rows: Sequence[_ModelRows]):
+        self._all = tuple(rows)
 
     @property
     def keeps(self) -> bool:
-        return all(rows.keeps for rows in self._both)
-
-    @property
-    def logits(self) -> Tensor:
-        first, second = (rows.logits for rows in self._both)
-        return first * (1 - self._share) + second * self._share
+        return all(rows.keeps for rows in self._all)
 
     def clear(self) -> None:
-        for rows in self._both:
+        for rows in self._all:
             rows.clear()
 
     def arrange(self, sources: Sequence[int | None], kept: Sequence[int], capacity: int) -> None:
-        for rows in self._both:
+        for rows in self._all:
             rows.arrange(sources, kept, capacity)
 
     def feed(self, suffixes: Sequence[Sequence[int]]) -> None:
-        for rows in self._both:
+        for rows in self._all:
             rows.feed(suffixes)
 
     def step(self, tokens: np.ndarray) -> None:
-        for rows in self._both:
+        for rows in self._all:
             rows.step(tokens)
 
     def swap(self, here: np.ndarray, there: np.ndarray) -> bool:
-        if any(isinstance(rows, _AnyRows) for rows in self._both):
+        if any(isinstance(rows, _AnyRows) for rows in self._all):
             return False  # before either has swapped
-        for rows in self._both:
+        for rows in self._all:
             rows.swap(here, there)
         return True
+
+
+class _MixedRows(_SeveralRows):
+    """The rows of two models; their logits are mixed."""
+
+    def __init__(self, rows: Sequence[_ModelRows], share: float):
+        super().__init__(rows)
+        self._share = share
+
+    @property
+    def logits(self) -> Tensor:
+        first, second = (rows.logits for rows in self._all)
+        return first * (1 - self._share) + second * self._share
+
+
+class _PerturbedRows(_SeveralRows):
+    """The rows of a model, and of another one if that is where the perturbation reads: the last of ``rows``."""
+
+    def __init__(self, rows: Sequence[_ModelRows], perturbation: Perturbation):
+        super().__init__(rows)
+        self._perturbation = perturbation
+
+    @property
+    def logits(self) -> Tensor:
+        logits = self._all[0].logits
+        added = self._perturbation(self._all[-1].states).to(logits)
+        return logits + F.pad(added, (0, logits.shape[1] - added.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -474,7 +529,7 @@ class _LlamaRows:
     def clear(self) -> None:
         self._layers = []
         self._kv = torch.zeros(0)
-        self.logits = torch.zeros(0)
+        self._last = self.logits = torch.zeros(0)
 
     # ---- the weights ----------------------------------------------------------------------------------------------
 
@@ -483,7 +538,8 @@ class _LlamaRows:
         model = self._model.model
         self._layers = [self._fuse_layer(layer) for layer in model.layers]
         self._embedding = model.embed_tokens.weight
-        head = self._model.lm_head.weight * model.norm.weight * self._model.config.hidden_size**0.5
+        self._scale = model.norm.weight * self._model.config.hidden_size**0.5  # [hidden], what _normalized leaves out
+        head = self._model.lm_head.weight * self._scale
         self._vocabulary = len(head)
         self._head = F.pad(head, (0, 0, 0, -len(head) % _BLOCK))  # [V padded, hidden]
         positions = torch.arange(self._model.config.max_position_embeddings, device=head.device)
@@ -572,8 +628,13 @@ class _LlamaRows:
         self._read(hidden)
 
     def _read(self, hidden: Tensor) -> None:
-        self.logits = F.linear(self._normalized(hidden), self._head)
+        self._last = self._normalized(hidden)
+        self.logits = F.linear(self._last, self._head)
         self.logits[:, self._vocabulary :] = -torch.inf
+
+    @property
+    def states(self) -> Tensor:
+        return self._last * self._scale
 
     def _normalized(self, x: Tensor) -> Tensor:
         """RMSNorm up to its weights and the root of the width, which are in the matrices that follow."""
@@ -645,14 +706,14 @@ class _AnyRows:
     are computed afresh in every ``generate``.
     """
 
-    def __init__(self, model: PreTrainedModel):
-        self._model = model
+    def __init__(self, model: PreTrainedModel, tells_states: bool = False):
+        self._model, self._tells_states = model, tells_states
         self.clear()
 
     def clear(self) -> None:
         self._cache: Any = None
         self._mask = torch.zeros(0, 0, dtype=torch.long)
-        self.logits = torch.zeros(0)
+        self.states = self.logits = torch.zeros(0)
 
     def arrange(self, sources: Sequence[int | None], kept: Sequence[int], capacity: int) -> None:
         device = self._model.device
@@ -704,9 +765,12 @@ class _AnyRows:
             position_ids=positions,
             past_key_values=self._cache,
             use_cache=True,
+            output_hidden_states=self._tells_states,
         )
         self._model.train(training)
         self._cache = out.past_key_values
+        if self._tells_states:
+            self.states = out.hidden_states[-1][:, -1]  # after the last norm: what the output layer reads
         logits = out.logits[:, -1].float()
         self.logits = F.pad(logits, (0, -logits.shape[1] % _BLOCK), value=-torch.inf)
 

@@ -38,6 +38,8 @@ class StopReason(enum.StrEnum):
     """``max_exchanges`` exchanges passed without a decision. Truncated."""
     USER_FAILED = "user_failed"
     """The user simulator gave no reply. Truncated and unscored."""
+    AGENT_FAILED = "agent_failed"
+    """The agent gave no utterance (``Utterance.failure``); whoever lets it speak says so. Truncated and unscored."""
     JUDGE_FAILED = "judge_failed"
     """The outcome could not be judged. Truncated and unscored."""
 
@@ -124,7 +126,7 @@ class Advance:
     user_tokens: int = 0
     """Tokens a language model generated to play the user in this exchange."""
     failure: str | None = None
-    """The user's or judge's own words on why it failed, or None."""
+    """The user's, agent's or judge's own words on why it failed, or None."""
 
     @property
     def done(self) -> bool:
@@ -153,6 +155,12 @@ class Advance:
 
 
 _UNJUDGED = Assessment(judged=False)
+
+
+def unspoken(episode: Episode, failure: str) -> Advance:
+    """The end of a conversation in which the agent failed to speak: its turn stands empty, and nobody answers it."""
+    ended = replace(episode.then("agent", ""), exchanges=episode.exchanges + 1)
+    return Advance(ended, _UNJUDGED, False, True, StopReason.AGENT_FAILED, failure=failure)
 
 
 def draw_seed(rng: np.random.Generator) -> int:

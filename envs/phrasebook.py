@@ -38,7 +38,7 @@ SMALLEST_SPLIT_SECTION: Final = 5
 """A section of fewer patterns has none to spare."""
 STYLE_RATE: Final = 0.4
 """How often a style's wrapper is put around an utterance that admits one."""
-BRIEF_STYLES: Final = frozenset({"curt", "terse"})
+BRIEF_STYLES: Final = frozenset({"curt", "terse", "uncommunicative"})
 CURT_TRIES: Final = 3
 """A speaker of a brief style says the shortest of so many phrasings."""
 

@@ -69,6 +69,10 @@ class ConversationSpace(Space[Conversation]):
         self.utterances = UtteranceSpace(max_chars)
         super().__init__(shape=None, dtype=None, seed=seed)
 
+    @property
+    def max_chars(self) -> int:
+        return self.utterances.max_chars
+
     def sample(self, mask: Any = None, probability: Any = None) -> Conversation:
         if mask is not None or probability is not None:
             raise ValueError("ConversationSpace.sample takes neither a mask nor probabilities; leave both out.")

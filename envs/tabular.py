@@ -34,6 +34,7 @@ from envs.conversation import Conversation, Turn
 from envs.env import Assessment, ConversationEnv, Episode, Scenario, StopReason
 from envs.games import Floats, Game, GameSpec, RandomGame, payoff_against, spec_from_json, spec_to_json
 from envs.judges import Pair, Preference
+from envs.odds import Choice
 from envs.trajectory import Trajectory
 from envs.users import Reply, UserSimulator
 
@@ -188,15 +189,20 @@ class Player:
         table = self.game.mu if policy is None else policy
         if table.shape != self.game.mu.shape:
             raise ValueError(f"policy of shape {table.shape}; this game's are {self.game.mu.shape}.")
-        self.sums = np.cumsum(np.exp(table), -1)
+        self.table, self.sums = table, np.cumsum(np.exp(table), -1)
 
     def speak(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[str]:
-        return [self._say(one, rng.random()) for one, rng in zip(conversations, rngs, strict=True)]
+        return [choice.act for choice in self.choices(conversations, rngs)]
 
-    def _say(self, conversation: Conversation, draw: float) -> str:
+    def choices(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[Choice]:
+        """What ``speak`` says, given generators in the same state, and how likely the table says it."""
+        return [self._choose(one, rng.random()) for one, rng in zip(conversations, rngs, strict=True)]
+
+    def _choose(self, conversation: Conversation, draw: float) -> Choice:
         context, place = heard(conversation)
-        choice = np.searchsorted(self.sums[context, place.layer, place.state], draw, side="right")
-        return self.game.actions[min(int(choice), len(self.game.actions) - 1)]
+        state = context, place.layer, place.state
+        action = min(int(np.searchsorted(self.sums[state], draw, side="right")), len(self.game.actions) - 1)
+        return Choice(self.game.actions[action], float(self.table[state][action]))
 
 
 def heard(conversation: Conversation) -> tuple[int, Place]:

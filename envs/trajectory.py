@@ -31,6 +31,9 @@ class Utterance:
     """The token ids that were sampled, the end-of-turn token included; empty for agents without a tokenizer."""
     logprobs: tuple[float, ...] = ()
     """The log-probability of each token under the policy that sampled it, at its temperature; as long as ``tokens``."""
+    failure: str | None = None
+    """Why the agent could not speak (``kind: what happened``), or None. ``text`` is then empty, and the conversation
+    ends unscored; its record keeps the reason in ``Trajectory.failure``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Step:
 
     utterance: Utterance
     reply: str | None
-    """None when the user failed."""
+    """None when the user failed, or the agent."""
     reward: float
     """NaN in the last step of an unscored conversation."""
 
@@ -62,7 +65,7 @@ class Trajectory:
     success: bool | None
     """Whether its purpose was reached; None when undecided or unscored."""
     judged: bool
-    """False when the user or the judge failed: left out of every mean, and counted."""
+    """False when the user, the agent or the judge failed: left out of every mean, and counted."""
     key: str = ""
     """``Scenario.key``."""
     attributes: Mapping[str, str] = field(default_factory=dict)
@@ -115,17 +118,21 @@ class Trajectory:
         """The whole conversation as chat messages, the agent in the assistant's seat (TRL's column ``messages``)."""
         return self.conversation.messages("agent")
 
-    def to_json(self) -> str:
-        """One line of JSON. NaN becomes null, so that strict readers can read it; log-probabilities keep 6 decimals."""
-        row = {
+    def to_row(self) -> dict[str, Any]:
+        """What ``to_json`` writes. NaN is None, so that strict readers can read it; log-probabilities keep 6
+        decimals."""
+        return {
             "schema_version": SCHEMA_VERSION,
             **{name: getattr(self, name) for name in _FIELDS},
             "opening": [{"speaker": turn.speaker, "text": turn.text} for turn in self.opening],
             "steps": [_step_row(step) for step in self.steps],
             "attributes": dict(self.attributes),
-            "parts": {name: _null_if_nan(value) for name, value in self.parts.items()},
+            "parts": {name: null_if_nan(value) for name, value in self.parts.items()},
         }
-        return json.dumps(row, ensure_ascii=False, allow_nan=False, default=_plain)
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return to_line(self.to_row())
 
     @classmethod
     def from_json(cls, line: str) -> Trajectory:
@@ -133,6 +140,11 @@ class Trajectory:
         row = json.loads(line)
         if not isinstance(row, dict):
             raise ValueError(f"A trajectory is a JSON object; this is a {type(row).__name__}.")
+        return cls.from_row(row)
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Trajectory:
+        """The same of a row of ``to_row``, which is used up."""
         version = row.pop("schema_version", None)
         if version != SCHEMA_VERSION:
             raise ValueError(f"Trajectory of schema version {version!r}; this release reads version {SCHEMA_VERSION}.")
@@ -150,7 +162,8 @@ class Trajectory:
 _FIELDS = tuple(field.name for field in fields(Trajectory))
 
 
-def _null_if_nan(value: float) -> float | None:
+def null_if_nan(value: float) -> float | None:
+    """JSON knows no NaN."""
     return None if math.isnan(value) else value
 
 
@@ -171,7 +184,7 @@ def _step_row(step: Step) -> dict[str, Any]:
         "tokens": list(step.utterance.tokens),
         "logprobs": [round(float(logprob), 6) for logprob in step.utterance.logprobs],
     }
-    return {"utterance": utterance, "reply": step.reply, "reward": _null_if_nan(step.reward)}
+    return {"utterance": utterance, "reply": step.reply, "reward": null_if_nan(step.reward)}
 
 
 def _read_step(row: Mapping[str, Any]) -> Step:
@@ -180,13 +193,23 @@ def _read_step(row: Mapping[str, Any]) -> Step:
     return Step(utterance, row["reply"], _nan_if_null(row["reward"]))
 
 
+def to_line(row: Mapping[str, Any]) -> str:
+    """A row as one line of JSON, its end left out. ``ValueError`` for NaN, ``TypeError`` for what is no data."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False, default=_plain)
+
+
 def write_jsonl(path: Path, trajectories: Iterable[Trajectory]) -> None:
     """Write one trajectory per line; the file appears whole or not at all."""
+    write_rows(path, (trajectory.to_row() for trajectory in trajectories))
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one row per line; the file appears whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            for trajectory in trajectories:
-                file.write(trajectory.to_json() + "\n")
+            for row in rows:
+                file.write(to_line(row) + "\n")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

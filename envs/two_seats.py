@@ -121,10 +121,12 @@ def replies(
         replace(episode.then("user", words.text), memory=one.memory)
         for episode, one, words in zip(spoken, felt, said, strict=True)
     ]
-    return [
-        Reply("" if one.failure else words.text, memory, one.tokens + len(words.tokens), one.failure)
-        for one, words, memory in zip(felt, said, arbiter.heard(answered), strict=True)
-    ]
+    return [_reply(*each) for each in zip(felt, said, arbiter.heard(answered), strict=True)]
+
+
+def _reply(felt: Felt, words: Utterance, memory: object) -> Reply:
+    failure = felt.failure or words.failure
+    return Reply("" if failure else words.text, memory, felt.tokens + len(words.tokens), failure)
 
 
 class TakenSeat(UserSimulator):

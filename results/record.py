@@ -37,7 +37,7 @@ class Evaluation:
     mean_exchanges: float
     """Exchanges per conversation, over all of them."""
     unscored: int
-    """Conversations without a score, because the user or the judge failed."""
+    """Conversations without a score, because the user, the agent or the judge failed."""
     failures: dict[str, int] = field(default_factory=dict)
     """How many of them by the kind of failure, such as ``timeout``."""
 
@@ -145,8 +145,8 @@ class Record:
     diagnostics: dict[str, float | None] = field(default_factory=dict)
     """What its critic knew and how it spoke (docs/metrics.md); null for what was not finite."""
     models: dict[str, dict[str, float]] = field(default_factory=dict)
-    """What was asked of models behind servers and what it cost, by the user they played: counts of the last process,
-    and ``cost_so_far`` of all that shared the cache of answers."""
+    """What was asked of models behind servers and what it cost, by the user or agent they played: counts of the last
+    process, and ``cost_so_far`` of all that shared the cache of answers."""
     schema_version: int = SCHEMA_VERSION
     """Version of this schema; readers refuse versions they don't know."""
 

@@ -72,10 +72,10 @@ def test_failures_are_unscored_counted_by_kind_and_told_and_the_key_is_nowhere(r
 
 def test_a_server_that_dies_stops_the_run_with_a_sentence_and_the_same_command_goes_on(run, tmp_path: Path):
     with serving(Server(answer=buyer, dies_after=150)) as server, pytest.raises(RunError, match="questions in a row"):
-        run(server, "user=endpoint_person", "endpoint.attempts=1")
+        run(server, "user=endpoint_person", "endpoint.attempts=1", "budget.scenarios=32")
     assert not list((tmp_path / "runs").rglob("record.json"))
     with serving(Server(answer=buyer), server.port) as again:
-        record = run(again, "user=endpoint_person", "endpoint.attempts=1")
+        record = run(again, "user=endpoint_person", "endpoint.attempts=1", "budget.scenarios=32")
     assert not any(one.unscored for one in record.evaluations)
     assert record.models["endpoint_person"]["remembered"] >= 100
 

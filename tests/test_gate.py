@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from envs.acts import Act
 from envs.conversation import Conversation
 from envs.language_models import Completion
 from envs.sales.language import buyer_phrasebook
-from envs.simulators import gate
+from envs.simulators import gate, train
 from envs.simulators.worlds import Material, Phase, material_of, worlds
 from envs.wording import Line, template_words
 
@@ -88,6 +89,22 @@ def test_a_model_that_fails_gets_its_card_all_the_same(monkeypatch, tmp_path):
     assert gate.gate(SALES, tmp_path, 77)
 
 
+def test_of_a_world_without_a_voice_the_agent_alone_is_measured(monkeypatch, tmp_path):
+    mute = replace(SALES, voice=None)
+    monkeypatch.setattr(gate, "voice_figures", lambda *_: pytest.fail("there is no voice"))
+    monkeypatch.setattr(gate, "agent_figures", lambda *_: [gate.Figure("wit", 0.5, ">= 0.5", True)])
+    (tmp_path / "sales_seller").mkdir()
+    assert gate.gate(mute, tmp_path, 77)
+    assert [path.name for path in tmp_path.iterdir()] == ["sales_seller"]
+
+
+def test_a_world_without_a_voice_has_none_to_train(capsys):
+    mute = next(name for name in worlds() if material_of(name).voice is None)
+    with pytest.raises(SystemExit):
+        train.main([mute, "--only", "voice"])
+    assert f"the world {mute} has no voice" in capsys.readouterr().err
+
+
 def test_a_share_of_a_phase_is_a_share_of_each_of_its_counts():
     assert Phase("sloppy", 100, 50, 8, "cosine").scaled(0.25) == Phase("sloppy", 25, 12, 2, "cosine")
 
@@ -119,17 +136,6 @@ class TestEveryWorld:
             assert values <= set(range(size)), fact
             assert len(values) >= 2, f"{fact} is always the same, so nothing is learnt from it"
 
-    def test_what_the_program_fills_in_is_never_the_voices_to_learn(self, material: Material):
-        rng = np.random.default_rng(1)
-        for _ in range(300):
-            line = material.any_line(rng)
-            for move in line.moves:
-                alone = material.as_learnt(move, line)
-                assert alone.moves == (move,) and alone.heard == line.heard
-                assert [message["role"] for message in material.chat_of(move, line)] == ["system", "user"]
-                words = material.template_words(alone, rng)
-                assert not FILLED_IN[material.world](words, line), words
-
     def test_both_sides_have_words_for_every_act(self, material: Material):
         rng = np.random.default_rng(2)
         for act in material.agent_acts:
@@ -139,3 +145,18 @@ class TestEveryWorld:
                 assert "{" not in material.user_says(act, rng, style)
         annotations = {material.annotation(act) for act in (*material.agent_acts, *material.user_acts)}
         assert len(annotations) == len({*material.agent_acts, *material.user_acts})
+
+
+@pytest.mark.parametrize("world", [name for name in worlds() if material_of(name).voice is not None])
+def test_what_the_program_fills_in_is_never_the_voices_to_learn(world: str):
+    material = material_of(world)
+    assert material.as_learnt is not None and material.chat_of is not None
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        line = material.any_line(rng)
+        for move in line.moves:
+            alone = material.as_learnt(move, line)
+            assert alone.moves == (move,) and alone.heard == line.heard
+            assert [message["role"] for message in material.chat_of(move, line)] == ["system", "user"]
+            words = material.template_words(alone, rng)
+            assert not FILLED_IN[material.world](words, line), words

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -210,7 +211,7 @@ def test_a_large_vocabularys_distributions_are_worked_out_anew_and_are_the_same(
     ids = policy.prompt_ids(CHAT)
     packed = pack([Prompts(ids, np.array([len(ids) - 1]), (CHAT,))], [[(30, 31, policy.tokenizer.eos_token_id)]])
     with torch.no_grad():
-        kept = ppo._remembered(policy, packed)()
+        kept = ppo.remembered(policy, partial(ppo.token_logprobs, policy, packed))()
         monkeypatch.setattr(ppo, "_LARGEST_KEPT", 10)
-        anew = ppo._remembered(policy, packed)()
+        anew = ppo.remembered(policy, partial(ppo.token_logprobs, policy, packed))()
     assert torch.equal(kept, anew) and not anew.requires_grad

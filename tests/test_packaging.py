@@ -22,7 +22,7 @@ DISTRIBUTIONS = {"yaml": "pyyaml", "hydra": "hydra-core"}
 IMPORTED_BY_OTHERS = {"accelerate"}
 """Dependencies that we don't import ourselves: TRL's trainers fail without."""
 
-IMPORTED_WHERE_NEEDED = {"openai", "peft"}
+IMPORTED_WHERE_NEEDED = {"minari", "openai", "peft"}
 """Extras, whose absence is told in a sentence by what needs them."""
 
 

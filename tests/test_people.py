@@ -112,5 +112,5 @@ def test_what_trained_agents_said_is_probed_beside_the_phrasebook(small, monkeyp
 
 
 def test_a_world_without_people_is_named():
-    with pytest.raises(ValueError, match="world='chess' has no material for people"):
+    with pytest.raises(ValueError, match="world='chess' has no people"):
         people_of("chess")

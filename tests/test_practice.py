@@ -159,3 +159,40 @@ def test_without_a_judge_the_remedy_is_named():
         one.labels([])
     with pytest.raises(ValueError, match="turn_judge"):
         one.turn_labels([], [], [])
+
+
+def test_continuations_part_at_one_moment_and_what_was_said_there_is_said_in_all_of_them():
+    one = practice(n=200)
+    found = one.continuations(AnyColour(), 10, 3, 4, np.random.default_rng(0))
+    assert len(found) == 10 and one.spent.conversations == 120
+    for each in found:
+        k, trunk = each.exchange, each.held[0][0]
+        assert len(each.said) == 3 and [len(row) for row in each.held] == [4, 4, 4]
+        assert each.moment.episode.heard_by("agent") == trunk.prefix(k)
+        assert all(held.prefix(k) == trunk.prefix(k) for row in each.held for held in row)
+        for utterance, row in zip(each.said, each.held, strict=True):
+            assert [held.steps[k].utterance for held in row] == [utterance] * 4
+        takes = [held.take for row in each.held for held in row]
+        assert takes == list(range(12))  # every one is a draw of its own
+    after = [[said(held)[each.exchange + 1 :] for held in row] for each in found for row in each.held]
+    assert any(row[0] != row[1] for row in after)
+    assert any(len({utterance.text for utterance in each.said}) > 1 for each in found)
+
+
+def test_branches_are_continuations_of_two_responses_with_one_sample_each():
+    agent = AnyColour()
+    branches = practice().branches(agent, 20, np.random.default_rng(4))
+    found = practice().continuations(agent, 20, 2, 1, np.random.default_rng(4))
+    assert [(b.exchange, b.first, b.second) for b in branches] == [
+        (c.exchange, c.held[0][0], c.held[1][0]) for c in found
+    ]
+
+
+def test_what_continuations_spend_is_counted_from_the_moment_on():
+    one = practice(n=200)
+    found = one.continuations(AnyColour(), 10, 2, 3, np.random.default_rng(1))
+    new = sum(held.exchanges for each in found for row in each.held for held in row)
+    new -= sum(5 * each.exchange for each in found)  # all but the first of each began at its moment
+    assert one.spent.exchanges == new and one.spent.user_tokens == 3 * new
+    with pytest.raises(BudgetSpent, match="141 conversations asked for"):
+        one.continuations(AnyColour(), 47, 1, 3, np.random.default_rng(0))

@@ -21,7 +21,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from envs.education.knowledge import Knowledge, begin, learn
 from envs.education.language import student_parser, teacher_parser, teacher_phrasebook
 from envs.education.planner import Planner, Pleaser
 from envs.education.program import MAX_ANSWERS, MAX_CONSOLIDATED, UNDERSTOOD
+from envs.odds import Choice, chosen
 
 Rule = Callable[[Knowledge, np.random.Generator], Act]
 NOISE = 0.25
@@ -213,8 +214,18 @@ class TeacherInWords:
 
     def speak(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[str]:
         """What the teacher says next in each conversation. Raises ``ValueError`` when a brief names no topic."""
-        remembered, said = {}, []
-        for conversation, rng in zip(conversations, rngs, strict=True):
+        heard = self._hear(conversations)
+        return [self.say(self.rule(known, rng), rng, topic) for (known, topic), rng in zip(heard, rngs, strict=True)]
+
+    def choices(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[Choice]:
+        """The act behind what ``speak`` says, given generators in the same state, and how likely the rule does it."""
+        heard = self._hear(conversations)
+        return [chosen(partial(self.rule, known), rng) for (known, _), rng in zip(heard, rngs, strict=True)]
+
+    def _hear(self, conversations: Sequence[Conversation]) -> list[tuple[Knowledge, str]]:
+        """What is known in each conversation, and its topic."""
+        remembered, heard = {}, []
+        for conversation in conversations:
             topic, way = read_brief(conversation.brief)
             if topic is None:
                 raise ValueError(
@@ -223,9 +234,14 @@ class TeacherInWords:
                 )
             words = (conversation.brief, *(turn.text for turn in conversation.turns))
             remembered[words] = known = self._know(words, way)
-            said.append(self.say(self.rule(known, rng), rng, topic))
+            heard.append((known, topic))
         self._known = remembered
-        return said
+        return heard
+
+    def know(self, conversation: Conversation) -> Knowledge:
+        """What is known after the conversation's turns, and from the brief."""
+        words = (conversation.brief, *(turn.text for turn in conversation.turns))
+        return self._know(words, read_brief(conversation.brief)[1])
 
     def _know(self, words: tuple[str, ...], way: str | None) -> Knowledge:
         """What is known after these words: the brief, and the turns, the student's opening first."""

@@ -33,7 +33,7 @@ from envs.vector import ConversationVectorEnv
 
 HORIZON: Final = 8
 IDLE: Final = {"train": 0.125, "iid_test": 0.125, "ood_test": 0.5}
-_OPENS_WITH_NEED: Final = {"chatty": 0.45, "plain": 0.3, "guarded": 0.1, "curt": 0.2}
+OPENS_WITH_NEED: Final = {"chatty": 0.45, "plain": 0.3, "guarded": 0.1, "curt": 0.2}
 _OPEN_STYLES: Final = ("chatty", "plain", "guarded")
 
 AGENT_BRIEF: Final = (
@@ -111,7 +111,7 @@ def opening_act(profile: Profile, rng: np.random.Generator) -> Act:
     """What the buyer's first words do."""
     if profile.idle:
         return Act("open_idle")
-    if rng.random() < _OPENS_WITH_NEED[profile.style]:
+    if rng.random() < OPENS_WITH_NEED[profile.style]:
         return Act("open_need", profile.need)
     return Act("open")
 

@@ -17,12 +17,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
 from envs.acts import Act
 from envs.conversation import Conversation
+from envs.odds import Choice, chosen
 from envs.sales.catalogue import CATALOGUE, SELLER_ACTS, WORRIES
 from envs.sales.knowledge import Knowledge, begin, learn
 from envs.sales.language import buyer_parser, seller_parser, seller_phrasebook
@@ -187,13 +188,23 @@ class SellerInWords:
 
     def speak(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[str]:
         """What the seller says next in each conversation."""
-        remembered, said = {}, []
-        for conversation, rng in zip(conversations, rngs, strict=True):
-            words = tuple(turn.text for turn in conversation.turns)
-            remembered[words] = known = self._know(words)
-            said.append(self.say(self.rule(known, rng), rng))
-        self._known = remembered
-        return said
+        heard = self._hear(conversations)
+        return [self.say(self.rule(known, rng), rng) for known, rng in zip(heard, rngs, strict=True)]
+
+    def choices(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[Choice]:
+        """The act behind what ``speak`` says, given generators in the same state, and how likely the rule does it."""
+        heard = self._hear(conversations)
+        return [chosen(partial(self.rule, known), rng) for known, rng in zip(heard, rngs, strict=True)]
+
+    def _hear(self, conversations: Sequence[Conversation]) -> list[Knowledge]:
+        """What is known in each conversation."""
+        words = [tuple(turn.text for turn in conversation.turns) for conversation in conversations]
+        self._known = {said: self._know(said) for said in words}
+        return [self._known[said] for said in words]
+
+    def know(self, conversation: Conversation) -> Knowledge:
+        """What is known after the conversation's turns."""
+        return self._know(tuple(turn.text for turn in conversation.turns))
 
     def _know(self, words: tuple[str, ...]) -> Knowledge:
         """What is known after these turns, the buyer's opening first."""

@@ -1,9 +1,9 @@
-"""The gate of a world's small models: what they must show before they ship.
+"""The gate of a world's small models: what they must show before they ship. A world without a voice has the last alone.
 
 - wording: the voice says what the program decided (parsed back) in at least 98% of lines, as conversations have them;
 - reward: every scripted policy earns the same on the hybrid as on the program, within .03, on the same scenarios;
 - start: the starting policy, at the temperature that learners sample at, earns at least 90% of what the behaviour
-  policy earns against the program. Other ways of decoding are measured for the record.
+  policy earns against the program, counted from the world's floor. Other ways of decoding are measured for the record.
 
 The figures are written into the model cards whether they pass or not; a model that fails is reported and exits 1.
 """
@@ -61,6 +61,7 @@ def voice_figures(material: Material, folder: Path, scenarios: int = SCENARIOS) 
     lines: list[Any] = []
     while len(lines) < 3000:
         lines += [exchange.line for exchange in material.converse(rules[len(lines) % 3], rng).exchanges]
+    assert material.voice is not None and material.hybrid_user is not None
     share = faithful_share(material, material.voice(folder), lines, rng)
     figures = [Figure("lines worded as decided", share, f">= {WORDING}", share >= WORDING)]
     for rule in material.compared:
@@ -92,20 +93,21 @@ def agent_figures(material: Material, folder: Path, scenarios: int = SCENARIOS) 
             return [one.text for one in model.complete(chats, seeds)]  # noqa: B023 - used in this pass
 
         reward = mean_reward(material, speak, material.program_user(), scenarios)
-        share = reward / behaviour
+        share = (reward - material.floor) / (behaviour - material.floor)
         bar, passed = (f">= {START}", share >= START) if temperature == LEARNERS else ("for the record", True)
-        what = f"{name}: reward {reward:.3f} over the behaviour {material.role}'s {behaviour:.3f}"
+        above = f", both above {material.floor:g}" if material.floor else ""
+        what = f"{name}: reward {reward:.3f} over the behaviour {material.role}'s {behaviour:.3f}{above}"
         figures.append(Figure(what, share, bar, passed))
     return figures
 
 
 def gate(material: Material, folder: Path, scenarios: int = SCENARIOS) -> bool:
-    """Measure both models, print and write their cards; True if all passes."""
+    """Measure the models that the world has, print and write their cards; True if all passes."""
     ok = True
-    for name, measure, what in (
-        (material.voice_name, voice_figures, material.voice_card),
-        (material.agent_name, agent_figures, material.agent_card),
-    ):
+    models = [(material.agent_name, agent_figures, material.agent_card)]
+    if material.voice is not None:
+        models.insert(0, (material.voice_name, voice_figures, material.voice_card))
+    for name, measure, what in models:
         figures = measure(material, folder / name, scenarios)
         for figure in figures:
             verdict = "pass" if figure.passed else "FAIL"

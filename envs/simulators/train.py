@@ -4,7 +4,7 @@ Steps: a tokenizer from the phrasebooks, the wording model (``sales_voice``) on 
 starting policy (``sales_seller``) on conversations of scripted ones, the behaviour policy last and longest; then
 ``envs.simulators.gate`` measures both and writes the figures into their model cards. Progress is printed. The two
 models can train side by side, with ``--only voice`` and ``--only agent`` in two terminals. What differs from world to
-world stands in ``envs/NAME/material.py``.
+world stands in ``envs/NAME/material.py``; a world may have no voice, and is then played by its program alone.
 
 Each model that ships is the outcome of one run of its step.
 """
@@ -35,8 +35,8 @@ def texts_for_tokenizer(material: Material, n: int, rng: np.random.Generator) ->
     texts = []
     for i in range(n):
         line = material.any_line(rng)
-        told = material.chat_of(line.moves[0], line)[0]["content"]
-        texts += [line.heard, material.template_words(line, rng), told]
+        told = [material.chat_of(line.moves[0], line)[0]["content"]] if material.chat_of else []
+        texts += [line.heard, material.template_words(line, rng), *told]
         act = material.agent_acts[i % len(material.agent_acts)]
         texts += [material.agent_says(act, rng), material.annotation(act)]
         texts += [f" {placeholder}" for placeholder in material.placeholders]
@@ -140,6 +140,7 @@ def voice_examples(material: Material, tokenizer: Any, n: int, rng: np.random.Ge
     """Lines, half as conversations have them, half drawn evenly over all there is to say; only the reply is learnt."""
     from envs.chat_format import encode_chat, encode_text
 
+    assert material.chat_of is not None and material.as_learnt is not None
     rules = [material.rules[name]() for name in ("random", "behaviour", "expert")]
     lines: list[Any] = []
     while len(lines) < n // 2:
@@ -237,8 +238,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     torch.set_num_threads(1)
     material = material_of(options.world)
+    if material.voice is None and options.only == "voice":
+        parser.error(f"the world {options.world} has no voice; train its agent with --only agent")
     options.out.mkdir(parents=True, exist_ok=True)
-    if options.only in (None, "voice"):
+    if material.voice is not None and options.only in (None, "voice"):
         train_voice(material, options, options.out / material.voice_name)
     if options.only in (None, "agent"):
         train_agent(material, options, options.out / material.agent_name)

@@ -99,7 +99,7 @@ class People:
     naive_card: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
     """A world as the trainer and the gate of its small models see it.
 
@@ -108,7 +108,7 @@ class Material:
     """
 
     world: str
-    """Its models are ``WORLD_voice`` and ``WORLD_ROLE``."""
+    """Its models are ``WORLD_voice``, if it has a voice, and ``WORLD_ROLE``."""
     role: str
     """What the agent is: ``seller``."""
     agent_acts: Sequence[Act]
@@ -134,18 +134,18 @@ class Material:
     any_line: Callable[[np.random.Generator], Any]
     """A line drawn evenly over all there is to say."""
 
-    # The voice.
+    # The voice. A world need not have one; it then gives the user's words alone.
     template_words: Callable[[Any, np.random.Generator], str]
     """A line in the phrasebook's words."""
-    chat_of: Callable[[Act, Any], list[Any]]
+    chat_of: Callable[[Act, Any], list[Any]] | None = None
     """What the voice is told of one move of a line: a system and a user message."""
-    as_learnt: Callable[[Act, Any], Any]
+    as_learnt: Callable[[Act, Any], Any] | None = None
     """The line of this one move, with placeholders for what the program fills in."""
-    placeholders: Sequence[str]
+    placeholders: Sequence[str] = ()
     """Those that the tokenizer is to know as whole words."""
-    voice: Callable[[Path], Any]
+    voice: Callable[[Path], Any] | None = None
     """The voice of a model folder (``envs.wording.Voice``)."""
-    voice_lines: int
+    voice_lines: int = 0
     """How many lines the wording model learns from."""
 
     # Reading.
@@ -162,14 +162,17 @@ class Material:
     environment: Callable[[UserSimulator, str], ConversationEnv]
     """Of a user and a split."""
     program_user: Callable[[], UserSimulator]
-    hybrid_user: Callable[[Path], UserSimulator]
+    hybrid_user: Callable[[Path], UserSimulator] | None = None
+    """With the voice of a model folder."""
     speaker: Callable[[str], Speak]
     """A rule that hears and speaks, given its name."""
     compared: Sequence[str]
     """The rules that must earn the same on the hybrid as on the program."""
+    floor: float = 0.0
+    """The return of who achieves nothing, from which shares of returns are measured."""
 
     # The model cards.
-    voice_card: str
+    voice_card: str = ""
     agent_card: str
     limits: str
 

@@ -1,0 +1,1 @@
+"""``parley/CarDealer-v0``: an agent sells cars to a buyer who haggles and whose mind is a program."""

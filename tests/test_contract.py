@@ -1,0 +1,50 @@
+"""Every agent in every world, at the smoke budget: it ends with a complete record, or with one sentence that says what
+is missing."""
+
+from __future__ import annotations
+
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks.run import main
+from results.record import Record
+
+ROOT = Path(__file__).parent.parent
+WORLDS = sorted(path.stem for path in (ROOT / "conf" / "env").glob("*.yaml"))
+AGENTS = sorted(path.stem for path in (ROOT / "conf" / "agent").glob("*.yaml"))
+"""Those of subfolders need something more, or are of one world."""
+WHOLE = ("sales", "education", "car_dealer", "twenty_questions", "suggested_response")
+"""Worlds in which every agent runs. The others are tables in words, for what is exact about them."""
+
+
+def first_user(world: str) -> str:
+    """The program where there is one: it needs no model."""
+    users = yaml.safe_load((ROOT / "conf" / "env" / f"{world}.yaml").read_text())["users"]
+    return "program" if "program" in users else next(iter(users))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("world", "agent"), list(product(WORLDS, AGENTS)))
+def test_every_agent_runs_in_every_world(world: str, agent: str, tmp_path: Path, monkeypatch, capsys):
+    words = [f"agent={agent}", f"env={world}", f"user={first_user(world)}", "+budget.users=own", "budget=smoke"]
+    monkeypatch.setattr(sys, "argv", ["run.py", *words, f"results={tmp_path}", "forks.moments=1"])
+    try:
+        main()
+    except SystemExit as stop:
+        said = capsys.readouterr().err
+        assert world not in WHOLE, said
+        assert stop.code == 1 and "Traceback" not in said and len(said.splitlines()) < 12
+        return
+    (path,) = tmp_path.rglob("record.json")
+    record = Record.load(path)
+    assert (record.agent, record.env) == (agent, world)
+    spent = record.spent.conversations
+    assert spent == 32 if record.learns and record.curve[-1].conversations else spent == 0
+    for one in record.evaluations:
+        assert len(one.returns) == 16 and one.unscored == 0 and all(value is not None for value in one.returns)
+    assert record.learns == bool(record.curve)
+    assert set(record.diagnostics) >= {"words", "repetition", "distinct_utterances"}
