@@ -60,9 +60,9 @@ MATERIAL: Final = Material(
     standing=standing,
     doing=doing,
     phases=(
-        Phase("attentive", 8_000, 2_000, 3_000, "constant_with_warmup"),
-        Phase("sloppy", 5_000, 1_500, 400, "constant_with_warmup"),
-        Phase("behaviour", 9_000, 2_000, 300, "cosine"),
+        Phase("attentive", 12_000, 4_000, 4_000, "constant_with_warmup"),
+        Phase("sloppy", 10_000, 4_000, 800, "constant_with_warmup"),
+        Phase("behaviour", 30_000, 8_000, 1_000, "cosine"),
     ),
     environment=lambda user, split: CarDealerEnv(user, split=split),
     program_user=program_buyer,
