@@ -8,7 +8,8 @@ Training seeds come from ``TRAINING_SEEDS`` and never meet the evaluation's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -28,6 +29,10 @@ LOGGED_SEEDS = range(1 << 33, 1 << 34)
 
 class BudgetSpent(RuntimeError):
     """An agent asked for more conversations than its budget holds."""
+
+
+class Unavailable(ValueError):
+    """An agent asked for what its environment, or the data that are given, do not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +293,7 @@ class Practice:
     def turn_labels(self, moments: Sequence[Moment], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
         """[N] the same for two utterances at one moment, of a judge who sees no further than that."""
         if self.turn_judge is None:
-            raise ValueError(
+            raise Unavailable(
                 "This environment names no judge of single turns: its YAML has no `turn_judge:` entry. Add one to "
                 "conf/env/<name>.yaml, or learn from whole conversations (agent.labels=value)."
             )
@@ -308,7 +313,7 @@ class Practice:
 
     def _named_judge(self) -> PreferenceJudge:
         if self.judge is None:
-            raise ValueError(
+            raise Unavailable(
                 "There is no judge to compare conversations with; name one of conf/judge, such as judge=outcome."
             )
         return self.judge
@@ -323,7 +328,8 @@ class Practice:
         labels; raises ``ValueError`` when there are fewer.
         """
         if self._logged_pairs is None and self.given is not None:
-            self._logged_pairs = self.given.first_pairs(self.budget.logged // 2)
+            with _said_as_unavailable():
+                self._logged_pairs = self.given.first_pairs(self.budget.logged // 2)
         if self._logged_pairs is None:
             seeds, env = LOGGED_SEEDS[: self.budget.logged // 2], self.logged_env or self.env
             both = [rollout(self._behaviour(), env, seeds, take=take, on_done=self.on_logged) for take in (0, 1)]
@@ -337,7 +343,8 @@ class Practice:
         every agent and seed, or what is ``given`` instead. Not metered. Raises ``ValueError`` when the environment
         names no behaviour policy, and when fewer are given."""
         if self._logged is None and self.given is not None:
-            self._logged = self.given.first(self.budget.logged)
+            with _said_as_unavailable():
+                self._logged = self.given.first(self.budget.logged)
         if self._logged is None:
             seeds = LOGGED_SEEDS[: self.budget.logged]
             self._logged = rollout(self._behaviour(), self.logged_env or self.env, seeds, on_done=self.on_logged)
@@ -345,7 +352,7 @@ class Practice:
 
     def _behaviour(self) -> Agent:
         if self.behaviour is None:
-            raise ValueError(
+            raise Unavailable(
                 "This environment has no logged data: its YAML names no behaviour policy. Add a `behaviour:` entry to "
                 "conf/env/<name>.yaml, or give the agent a start model (agent.start=<folder>) and no logged data."
             )
@@ -372,3 +379,12 @@ class Practice:
         """Continue the meter where ``state`` left it."""
         self.iteration, self.finished = state["iteration"], bool(state["finished"])
         self.spent = Spent(**{f.name: state[f.name] for f in fields(Spent) if f.name in state})
+
+
+@contextmanager
+def _said_as_unavailable() -> Iterator[None]:
+    """What the given data lack is told as what an environment lacks."""
+    try:
+        yield
+    except ValueError as error:
+        raise Unavailable(str(error)) from error

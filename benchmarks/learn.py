@@ -5,25 +5,29 @@ from __future__ import annotations
 import os
 import random
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from agents.agent import Agent, Metrics
-from agents.practice import Practice
+from agents.practice import Practice, Unavailable
 from benchmarks.progress import RunError
 
 
 def prepare(agent: Agent, practice: Practice) -> None:
     """What an agent does before its first conversation."""
     seed_libraries(practice.seed, 0)
-    agent.prepare(practice)
+    with _in_words():
+        agent.prepare(practice)
 
 
 def improve(agent: Agent, practice: Practice) -> Metrics:
     """One iteration. Raises ``RunError`` if the agent took nothing and did not say that it is done."""
     seed_libraries(practice.seed, 1 + practice.iteration)
     before = practice.spent.conversations
-    metrics = agent.improve(practice)
+    with _in_words():
+        metrics = agent.improve(practice)
     practice.iteration += 1
     if practice.spent.conversations == before and not practice.finished:
         raise RunError(
@@ -31,6 +35,15 @@ def improve(agent: Agent, practice: Practice) -> Metrics:
             "for ever; let it converse, or call practice.finish() when it is done."
         )
     return metrics
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """What the agent asks for and does not get is told in a sentence, without a traceback."""
+    try:
+        yield
+    except Unavailable as error:
+        raise RunError(str(error)) from error
 
 
 def use_threads(count: int) -> None:

@@ -43,7 +43,8 @@ def test_every_agent_runs_in_every_world(world: str, agent: str, tmp_path: Path,
     record = Record.load(path)
     assert (record.agent, record.env) == (agent, world)
     spent = record.spent.conversations
-    assert spent == 32 if record.learns and record.curve[-1].conversations else spent == 0
+    assert spent <= 32  # a rest that is too little for one more comparison is left
+    assert spent == (record.curve[-1].conversations if record.learns else 0)
     for one in record.evaluations:
         assert len(one.returns) == 16 and one.unscored == 0 and all(value is not None for value in one.returns)
     assert record.learns == bool(record.curve)

@@ -219,6 +219,10 @@ def test_what_is_wrong_is_named_in_one_message(failure, override):
     assert all(words in said for words in WRONG[override]), said
 
 
+def test_what_an_agent_asks_for_and_the_environment_lacks_is_told_in_a_sentence(failure):
+    assert "its YAML names no behaviour policy" in failure("agent=idler", "~env.behaviour")
+
+
 def test_the_traceback_is_shown_on_request(run, monkeypatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     monkeypatch.setenv("PARLEY_TRACEBACK", "1")
