@@ -12,6 +12,8 @@ from agents.rollout import agent_rng, rollout
 from agents.scripted import Scripted
 from agents.tabular import TabularAgent
 from envs.acts import Act
+from envs.car_dealer.env import make_car_dealer
+from envs.car_dealer.language import dealer_parser
 from envs.education import knowledge as lesson
 from envs.education import teachers
 from envs.education.env import make_education
@@ -24,6 +26,8 @@ from envs.sales.catalogue import SELLER_ACTS
 from envs.sales.env import make_sales
 from envs.sales.language import seller_parser
 from envs.tabular import TabularEnv
+from envs.twenty_questions.env import make_twenty_questions
+from envs.twenty_questions.language import question_of
 from tests.toy import Constant
 
 
@@ -88,20 +92,22 @@ def test_acts_happen_as_often_as_their_probability_says():
 
 
 @pytest.mark.parametrize(
-    ("make", "world", "parser"),
+    ("make", "world", "parse"),
     [
-        (make_sales, "envs.sales.sellers.SellerInWords", seller_parser),
-        (make_education, "envs.education.teachers.TeacherInWords", teacher_parser),
+        (make_sales, "envs.sales.sellers.SellerInWords", lambda texts: seller_parser().parse(texts)),
+        (make_education, "envs.education.teachers.TeacherInWords", lambda texts: teacher_parser().parse(texts)),
+        (make_car_dealer, "envs.car_dealer.dealers.DealerInWords", lambda texts: dealer_parser().parse(texts)),
+        (make_twenty_questions, "envs.twenty_questions.askers.AskerInWords", lambda texts: map(question_of, texts)),
     ],
 )
-def test_the_choices_of_a_speaker_are_those_behind_its_words(make, world, parser):
+def test_the_choices_of_a_speaker_are_those_behind_its_words(make, world, parse):
     agent, alike, turns = Scripted("behaviour", world), 0, 0
     for one in rollout(agent, make("program"), range(12)):
         heard = [one.prefix(k) for k in range(one.exchanges)]
         rngs = [agent_rng(one.seed, k) for k in range(one.exchanges)]
         choices = agent.choices(heard, rngs)
         assert all(choice.logprob < 0 for choice in choices)  # it could always have made a noise instead
-        read = parser().parse([step.utterance.text for step in one.steps])
+        read = parse([step.utterance.text for step in one.steps])
         alike += sum(str(act) == choice.act for act, choice in zip(read, choices, strict=True))
         turns += len(choices)
     assert alike > 0.9 * turns  # the parser may mishear

@@ -29,7 +29,7 @@ from envs.car_dealer.knowledge import Knowledge, begin, learn
 from envs.car_dealer.language import buyer_parser, dealer_parser, dealer_phrasebook
 from envs.car_dealer.planner import Planner, Pleaser
 from envs.car_dealer.program import HORIZON, MAX_DISCOUNTS, MAX_WANTED
-from envs.conversation import Conversation
+from envs.rule_in_words import RuleInWords
 
 Rule = Callable[[Knowledge, np.random.Generator], Act]
 NOISE = 0.2
@@ -203,36 +203,15 @@ def _habits(act: Act) -> list[int]:
     return sorted(range(len(patterns)), key=lambda i: (len(patterns[i]), patterns[i]))[:HABITS]
 
 
-class DealerInWords:
-    """A rule that hears and speaks: what it knows, it knows from the conversation's words alone.
-
-    It mishears when a wording is unclear. What it has worked out of a conversation is remembered until the next call,
-    which is only a short cut: a conversation it has not met is worked out from its first turn.
-    """
+class DealerInWords(RuleInWords[Knowledge]):
+    """A dealer's rule that hears and speaks."""
 
     def __init__(self, rule: str):
-        if rule not in RULES:
-            raise ValueError(f"rule={rule!r} is not a rule of the scripted dealer; choose one of {', '.join(RULES)}.")
-        self.rule = RULES[rule]()
-        self.say = in_habit if rule == "behaviour" else dealer_phrasebook().say
-        self._known: dict[tuple[str, ...], Knowledge] = {}
+        super().__init__(rule, RULES, in_habit if rule == "behaviour" else dealer_phrasebook().say, "dealer")
 
-    def speak(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[str]:
-        """What the dealer says next in each conversation."""
-        remembered, said = {}, []
-        for conversation, rng in zip(conversations, rngs, strict=True):
-            words = tuple(turn.text for turn in conversation.turns)
-            remembered[words] = known = self._know(words)
-            said.append(self.say(self.rule(known, rng), rng))
-        self._known = remembered
-        return said
+    def begin(self, opening: str | None) -> Knowledge:
+        return begin(Act("open") if opening is None else buyer_parser().parse_moves([opening])[0][0])
 
-    def _know(self, words: tuple[str, ...]) -> Knowledge:
-        """What is known after these turns, the buyer's opening first."""
-        if words in self._known:
-            return self._known[words]
-        if len(words) < 3:
-            return begin(buyer_parser().parse_moves([words[0]])[0][0] if words else Act("open"))
-        before = self._know(words[:-2])
-        (act,), (moves,) = dealer_parser().parse([words[-2]]), buyer_parser().parse_moves([words[-1]])
+    def learn(self, before: Knowledge, said: str, answer: str) -> Knowledge:
+        (act,), (moves,) = dealer_parser().parse([said]), buyer_parser().parse_moves([answer])
         return learn(before, act, moves)

@@ -16,14 +16,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
 from envs.acts import Act
-from envs.conversation import Conversation
-from envs.odds import Choice, chosen
+from envs.rule_in_words import RuleInWords
 from envs.sales.catalogue import CATALOGUE, SELLER_ACTS, WORRIES
 from envs.sales.knowledge import Knowledge, begin, learn
 from envs.sales.language import buyer_parser, seller_parser, seller_phrasebook
@@ -172,46 +171,15 @@ def _habits(act: Act) -> list[int]:
     return sorted(range(len(patterns)), key=lambda i: (len(patterns[i]), patterns[i]))[:HABITS]
 
 
-class SellerInWords:
-    """A rule that hears and speaks: what it knows, it knows from the conversation's words alone.
-
-    It mishears when a wording is unclear. What it has worked out of a conversation is remembered until the next call,
-    which is only a short cut: a conversation it has not met is worked out from its first turn.
-    """
+class SellerInWords(RuleInWords[Knowledge]):
+    """A seller's rule that hears and speaks."""
 
     def __init__(self, rule: str):
-        if rule not in RULES:
-            raise ValueError(f"rule={rule!r} is not a rule of the scripted seller; choose one of {', '.join(RULES)}.")
-        self.rule = RULES[rule]()
-        self.say = in_habit if rule == "behaviour" else seller_phrasebook().say
-        self._known: dict[tuple[str, ...], Knowledge] = {}
+        super().__init__(rule, RULES, in_habit if rule == "behaviour" else seller_phrasebook().say, "seller")
 
-    def speak(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[str]:
-        """What the seller says next in each conversation."""
-        heard = self._hear(conversations)
-        return [self.say(self.rule(known, rng), rng) for known, rng in zip(heard, rngs, strict=True)]
+    def begin(self, opening: str | None) -> Knowledge:
+        return begin(Act("open") if opening is None else buyer_parser().parse_moves([opening])[0][0])
 
-    def choices(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[Choice]:
-        """The act behind what ``speak`` says, given generators in the same state, and how likely the rule does it."""
-        heard = self._hear(conversations)
-        return [chosen(partial(self.rule, known), rng) for known, rng in zip(heard, rngs, strict=True)]
-
-    def _hear(self, conversations: Sequence[Conversation]) -> list[Knowledge]:
-        """What is known in each conversation."""
-        words = [tuple(turn.text for turn in conversation.turns) for conversation in conversations]
-        self._known = {said: self._know(said) for said in words}
-        return [self._known[said] for said in words]
-
-    def know(self, conversation: Conversation) -> Knowledge:
-        """What is known after the conversation's turns."""
-        return self._know(tuple(turn.text for turn in conversation.turns))
-
-    def _know(self, words: tuple[str, ...]) -> Knowledge:
-        """What is known after these turns, the buyer's opening first."""
-        if words in self._known:
-            return self._known[words]
-        if len(words) < 3:
-            return begin(buyer_parser().parse_moves([words[0]])[0][0] if words else Act("open"))
-        before = self._know(words[:-2])
-        (act,), (moves,) = seller_parser().parse([words[-2]]), buyer_parser().parse_moves([words[-1]])
+    def learn(self, before: Knowledge, said: str, answer: str) -> Knowledge:
+        (act,), (moves,) = seller_parser().parse([said]), buyer_parser().parse_moves([answer])
         return learn(before, act, moves)

@@ -24,6 +24,7 @@ import numpy as np
 
 from envs.acts import Act
 from envs.conversation import Conversation
+from envs.odds import Choice
 from envs.sales.knowledge import Knowledge, begin, learn
 from envs.sales.language import buyer_parser, seller_parser, seller_phrasebook
 from envs.suggested_response.business import START_TRUST
@@ -48,11 +49,19 @@ class Adviser:
 
     def speak(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[str]:
         """What is suggested next in each conversation."""
+        return self.speaker.speak(self._read(conversations), rngs)
+
+    def choices(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[Choice]:
+        """The act behind what ``speak`` suggests, given generators in the same state, and how likely it is."""
+        return self.speaker.choices(self._read(conversations), rngs)
+
+    def _read(self, conversations: Sequence[Conversation]) -> list[Conversation]:
+        """Each conversation as the wrapped world's: what was sent and answered."""
         held = []
         for conversation in conversations:
             opening, exchanges = exchanges_of(conversation)
             held.append(sent_and_answered(opening, exchanges, conversation.brief))
-        return self.speaker.speak(held, rngs)
+        return held
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import numpy as np
 from envs.acts import UNCLEAR, Act
 from envs.conversation import Conversation
 from envs.env import ConversationEnv, Episode
+from envs.odds import Choice
 from envs.suggested_response.business import Suggestion
 from envs.turn_judges import Foreseen
 from envs.users import UserSimulator
@@ -28,6 +29,9 @@ class Speaker(Protocol):
     @property
     def rule(self) -> Callable[[Any, np.random.Generator], Act]:
         """Which act to do, given what is known."""
+
+    def choices(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[Choice]:
+        """The act behind what it says next in each conversation, and how likely it is."""
 
     def know(self, conversation: Conversation) -> Any:
         """What is known after the conversation's turns."""

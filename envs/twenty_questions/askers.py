@@ -26,7 +26,7 @@ from functools import cache
 import numpy as np
 
 from envs.acts import UNCLEAR, Act
-from envs.conversation import Conversation
+from envs.rule_in_words import RuleInWords
 from envs.twenty_questions.knowledge import Knowledge, learn
 from envs.twenty_questions.language import answer_of, asker_phrasebook, question_of
 from envs.twenty_questions.planner import Planner, bound
@@ -128,39 +128,18 @@ def in_any_words(act: Act, rng: np.random.Generator) -> str:
     return asker_phrasebook().say(act, rng)
 
 
-class AskerInWords:
-    """A rule that hears and speaks: what it knows, it knows from the conversation's words alone.
-
-    What it has worked out of a conversation is remembered until the next call, which is only a short cut: a
-    conversation it has not met is worked out from its first turn. An answer that is none of this world's is taken for
-    one that tells nothing.
-    """
+class AskerInWords(RuleInWords[Knowledge]):
+    """An asker's rule that hears and speaks. An answer that is none of this world's is taken for one that tells
+    nothing."""
 
     def __init__(self, rule: str):
-        if rule not in RULES:
-            raise ValueError(f"rule={rule!r} is not a rule of the scripted asker; choose one of {', '.join(RULES)}.")
-        self.rule = RULES[rule]()
-        self.say = in_habit if rule == "behaviour" else in_any_words
-        self._known: dict[tuple[str, ...], Knowledge] = {}
+        super().__init__(rule, RULES, in_habit if rule == "behaviour" else in_any_words, "asker")
 
-    def speak(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[str]:
-        """What the asker says next in each conversation."""
-        remembered, said = {}, []
-        for conversation, rng in zip(conversations, rngs, strict=True):
-            words = tuple(turn.text for turn in conversation.turns)
-            remembered[words] = known = self._know(words)
-            said.append(self.say(self.rule(known, rng), rng))
-        self._known = remembered
-        return said
+    def begin(self, opening: str | None) -> Knowledge:
+        return Knowledge()
 
-    def _know(self, words: tuple[str, ...]) -> Knowledge:
-        """What is known after these turns, the opening first."""
-        if words in self._known:
-            return self._known[words]
-        if len(words) < 3:
-            return Knowledge()
-        act, answer = question_of(words[-2]), answer_of(words[-1])
-        return learn(self._know(words[:-2]), act or UNCLEAR, answer or PUZZLED)
+    def learn(self, before: Knowledge, said: str, answer: str) -> Knowledge:
+        return learn(before, question_of(said) or UNCLEAR, answer_of(answer) or PUZZLED)
 
 
 # ---- what the rules earn ---------------------------------------------------------------------------------------------
