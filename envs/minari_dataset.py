@@ -58,7 +58,7 @@ for _name, _kind in _TYPES.items():
 def write(root: Path, name: str, logged: Sequence[Logged], env: ConversationEnv, about: str) -> None:
     """Write scored conversations as the dataset ``name``, such as ``parley/sales-train-v0``, below ``root``; what is
     already there is in the way. ``about`` is its description."""
-    folder = root / name / "data"
+    folder = root.absolute() / name / "data"  # Minari joins a relative path onto itself
     folder.mkdir(parents=True)
     storage = MinariStorage.new(folder, env.observation_space, env.action_space, data_format="arrow")
     who = ", ".join(sorted({one.policy for one in logged}))

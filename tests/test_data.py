@@ -181,6 +181,14 @@ def test_stock_minari_opens_the_dataset_in_a_fresh_process(sales: Path):
 # ---- other speakers, other judges -----------------------------------------------------------------------------------
 
 
+def test_a_relative_folder_holds_what_an_absolute_one_does(sales: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made(Path("data/again"), *SALES)
+    there = {str(path.relative_to(sales)) for path in sales.rglob("*.arrow")}
+    again = {str(path.relative_to("data/again")) for path in Path("data/again").rglob("*.arrow")}
+    assert again == there and len(there) == 20  # a file per conversation of two splits
+
+
 def test_a_speaker_with_tokens_has_their_log_probabilities():
     part = Collector(Shop(Customer()), [("bandit", Bandit())], None, range(6)).collect(0, 0)
     for one in part.logged:
