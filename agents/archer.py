@@ -17,7 +17,8 @@ Departures:
 - The critic is small heads on one causal trunk that has learnt to read, where the authors fine-tune RoBERTa on separate
   encodings of state and action.
 - Our conversations are counted: a few dozen rounds take the place of 2,000 iterations, so there are more steps in each,
-  at higher learning rates. Before the first, the critic learns on the logged conversations that every agent is given
+  at higher learning rates, and as many as make some passes over what is replayed: where the replay is still small, more
+  would fit its noise. Before the first, the critic learns on the logged conversations that every agent is given
   (``warm_start``); they do not enter the replay.
 - In the critic's phase of a round π stays as it is, so ã is drawn once for a pool of replayed conversations, and the
   steps go over the pool; there, each step draws its own. A minibatch is conversations with all of their turns, which
@@ -55,8 +56,9 @@ class Archer(ChatLearner):
         conversations_per_round: held anew in each round.
         replay: how many of the latest conversations are kept.
         pool: conversations that the critic's steps of a round go over, drawn evenly from the replay.
-        critic_steps, critic_batch_size: of a round, and conversations in each step.
-        warm_start: rounds of critic steps on logged conversations beforehand; 0 leaves them out.
+        critic_epochs, critic_batch_size: passes over the pool in a round, and conversations in each step.
+        warm_start: rounds of critic steps on logged conversations beforehand, no more than they have pools; 0 leaves
+            them out.
         warm_up: rounds in which the critic alone learns.
         learning_rate: of the actor's Adam.
         actor_steps, actor_batch_size: of a round, and conversations in each step.
@@ -79,7 +81,7 @@ class Archer(ChatLearner):
         conversations_per_round: int = 128,
         replay: int = 20_000,
         pool: int = 256,
-        critic_steps: int = 50,
+        critic_epochs: float = 8.0,
         critic_batch_size: int = 16,
         warm_start: int = 4,
         warm_up: int = 1,
@@ -90,16 +92,17 @@ class Archer(ChatLearner):
         **loading: Any,
     ):
         counts = {"conversations_per_round": conversations_per_round, "replay": replay, "pool": pool}
-        counts |= {"critic_steps": critic_steps, "critic_batch_size": critic_batch_size}
+        counts |= {"critic_batch_size": critic_batch_size}
         for name, value in {**counts, "actor_steps": actor_steps, "actor_batch_size": actor_batch_size}.items():
             check_range(name, value, 1)
         for name, share in (("gamma", gamma), ("polyak", polyak)):
             check_range(name, share, 0.0, 1.0)
         for name, value in (("warm_start", warm_start), ("warm_up", warm_up)):
             check_range(name, value, 0)
-        check_range("max_grad_norm", max_grad_norm, 0.0)
+        for name, size in (("critic_epochs", critic_epochs), ("max_grad_norm", max_grad_norm)):
+            check_range(name, size, 0.0)
         self.conversations_per_round, self.replay, self.pool = conversations_per_round, replay, pool
-        self.critic_steps, self.critic_batch_size = critic_steps, critic_batch_size
+        self.critic_epochs, self.critic_batch_size = critic_epochs, critic_batch_size
         self.warm_start, self.warm_up = warm_start, warm_up
         self.actor_steps, self.actor_batch_size = actor_steps, actor_batch_size
         self.learning_rate, self.max_grad_norm = learning_rate, max_grad_norm
@@ -121,7 +124,7 @@ class Archer(ChatLearner):
         self._begin_learning(rng)
         if self.warm_start and practice.budget.logged:
             logged = _scored(practice.logged())
-            for _ in range(self.warm_start):
+            for _ in range(min(self.warm_start, -(-len(logged) // self.pool))):
                 self._fit_critic(logged, rng)
 
     def _begin_learning(self, rng: np.random.Generator) -> None:
@@ -166,7 +169,7 @@ class Archer(ChatLearner):
         pool = _drawn(replay, self.pool, rng)
         parts = [pool[i : i + self.critic_batch_size] for i in range(0, len(pool), self.critic_batch_size)]
         data = [turns for part in parts if (turns := self._turns(part, rng)) is not None]
-        return self.critic.fit(data, rng, steps=self.critic_steps) if data else {}
+        return self.critic.fit(data, rng, steps=max(1, round(self.critic_epochs * len(data)))) if data else {}
 
     def _turns(self, conversations: Sequence[Trajectory], rng: np.random.Generator) -> Turns | None:
         prompts = [_prompts(one) for one in conversations]

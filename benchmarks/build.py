@@ -12,6 +12,7 @@ import inspect
 import pkgutil
 import re
 import shlex
+import tempfile
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -35,6 +36,8 @@ from envs.env import ConversationEnv
 from envs.judges import PreferenceJudge, TurnJudge
 from envs.trajectory import Trajectory
 from envs.users import UserSimulator
+
+OmegaConf.register_new_resolver("tempdir", tempfile.gettempdir, replace=True)  # where sweeps keep Hydra's own notes
 
 CONF = Path(__file__).parents[1] / "conf"
 RUNNER_KEYS = (
@@ -62,7 +65,7 @@ RUNNER_KEYS = (
 """
 IDENTITY = ("agent", "env", "user", "budget", "seed")
 """What a run is named by."""
-HOW_NOT_WHAT = ("resume", "threads", "results", "forks")
+HOW_NOT_WHAT = ("resume", "threads", "results", "forks", "logger")
 """Keys that change how a run is done, not what it is; configurations that differ in these alone are the same run."""
 MODELS = ("model", "endpoint")
 """Groups that guests and agents refer to."""
@@ -208,6 +211,7 @@ class Experiment:
         _check_node(beside["behaviour"], "env.behaviour")
         _check_node(beside["turn_judge"], "env.turn_judge")
         _check_node(self.config.get("judge"), "judge")
+        _check_node(self.config.get("logger"), "logger")
         if beside["behaviour_user"]:
             _choose("env.behaviour_user", beside["behaviour_user"], beside["users"], f"the users of env={self.env}")
         _ = self.splits
@@ -226,6 +230,11 @@ class Experiment:
         """The agent; what it draws while it is built follows from the seed."""
         seed_libraries(self.seed, 0)
         return _build(self.config["agent"], "agent")
+
+    def build_logger(self) -> Any:
+        """Who is told the run's numbers (``benchmarks.loggers.Logger``), or None."""
+        logger = self.config.get("logger")
+        return _build(logger, "logger") if logger else None
 
     def build_practice(self, user: UserSimulator, on_conversation: Callable[[Trajectory], Any]) -> Practice:
         """Metered access to the training split with the training user."""

@@ -1,26 +1,31 @@
-"""The cells of a study: each is one ``benchmarks.run`` in a process of its own, in the folder it would have by itself.
+"""The cells of a study or a suite: each is one ``benchmarks.run`` in a process of its own, in the folder it would have
+by itself.
 
-So cells are shared between studies and with the leaderboard, a finished one is left alone, one that was killed goes on
-from its checkpoint, and one that dies takes no other with it. A cell that another process is at work on is waited for.
+So cells are shared between studies, suites and the leaderboard, a finished one is left alone, one that was killed goes
+on from its checkpoint, and one that dies takes no other with it. A cell that another process is at work on is waited
+for.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -128,6 +133,52 @@ class Standing:
         return cls(cell, "begun" if begun else "not begun")
 
 
+# ---- naming and choosing them -------------------------------------------------------------------------------------
+
+_NAMED = ("agent", "env", "user", "budget", "seed")
+"""What a run is named by comes first on its command line."""
+
+
+def words(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Overrides as words of a command line; those whose value is null are left out.
+
+    Raises ``RunError`` for a value that is no plain word or number.
+    """
+    ordered = [*(key for key in _NAMED if key in values), *(key for key in values if key not in _NAMED)]
+    return tuple(f"{key}={_word(values[key])}" for key in ordered if values[key] is not None)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, (str, int, float)):
+        raise RunError(f"{value!r} is no plain value; a method's overrides are words and numbers.")
+    return str(value)
+
+
+def choose(cells: Sequence[Cell], only: str | Sequence[str] | None, shard: str) -> list[Cell]:
+    """The cells that match one of the names or patterns in ``only``, and of these every n-th for ``shard`` k/n."""
+    patterns = [only] if isinstance(only, str) else list(only or ["*"])
+    for pattern in patterns:
+        if cells and not any(_matches(cell, pattern) for cell in cells):
+            raise RunError(f"only={pattern} is no cell; there are {', '.join(cell.name for cell in cells)}.")
+    found = re.fullmatch(r"(\d+)/(\d+)", str(shard))
+    if not found or not int(found[1]) < int(found[2]):
+        raise RunError(f"shard={shard} is no part of a whole; give 0/4 for the first of four, 3/4 for the last.")
+    chosen = [cell for cell in cells if any(_matches(cell, pattern) for pattern in patterns)]
+    return chosen[int(found[1]) :: int(found[2])]
+
+
+def _matches(cell: Cell, pattern: str) -> bool:
+    return fnmatchcase(cell.name, str(pattern)) or fnmatchcase(cell.method, str(pattern))
+
+
+def check_jobs(jobs: object) -> None:
+    """Raises ``RunError`` unless ``jobs`` is a number of processes, or 0 for none."""
+    if not isinstance(jobs, int) or jobs < 0:
+        raise RunError(f"jobs={jobs} is no number of processes; give 1 or more, or 0 to run none.")
+
+
 # ---- running them -------------------------------------------------------------------------------------------------
 
 
@@ -182,9 +233,12 @@ class _Job:
                 continue
 
 
-def run_cells(cells: Sequence[Cell], jobs: int) -> dict[str, str]:
+def run_cells(
+    cells: Sequence[Cell], jobs: int, expected: Callable[[Cell], float | None] = lambda cell: None
+) -> dict[str, str]:
     """Run what is not finished, ``jobs`` processes at a time; returns what failed and why, by the cells' names.
 
+    ``expected`` says how many seconds a cell takes, None if that is not known; it is for telling how long it takes yet.
     Raises ``KeyboardInterrupt`` when interrupted or terminated, after its processes have ended.
     """
     failures: dict[str, str] = {}
@@ -207,8 +261,8 @@ def run_cells(cells: Sequence[Cell], jobs: int) -> dict[str, str]:
                 for job in [job for job in running if job.process.poll() is not None]:
                     running.remove(job)
                     _conclude(job, failures)
-                    done = total - len(waiting) - len(running)
-                    say(_progress(done, total, time.monotonic() - began))
+                    left = [*waiting, *(other.cell for other in running)]
+                    say(_progress(total, left, jobs, time.monotonic() - began, expected))
         finally:
             for job in running:
                 job.stop()
@@ -251,9 +305,21 @@ def _conclude(job: _Job, failures: dict[str, str]) -> None:
     warn(f"{cell.name} {failures[cell.name]}")
 
 
-def _progress(done: int, total: int, seconds: float) -> str:
-    left = seconds / done * (total - done) / 60
-    return f"  {done} of {total} cells run in {seconds / 60:.1f} minutes" + (f", about {left:.0f} left" if left else "")
+def _progress(
+    total: int, left: Sequence[Cell], jobs: int, seconds: float, expected: Callable[[Cell], float | None]
+) -> str:
+    """How far it is, and how long it takes yet: by what is expected of each cell, else as those that are done took."""
+    done = total - len(left)
+    pace = seconds * jobs / done
+    ahead = sum(pace if (one := expected(cell)) is None else one for cell in left) / jobs
+    return f"  {done} of {total} cells run in {in_words(seconds)}" + (f", about {in_words(ahead)} left" if left else "")
+
+
+def in_words(seconds: float) -> str:
+    """A length of time for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from pathlib import Path
 
 import hydra
 import numpy as np
@@ -28,7 +29,7 @@ from benchmarks.evaluate import kept
 from benchmarks.learn import use_threads
 from benchmarks.progress import RunError, counter, quieten_libraries, readable_errors, say
 from envs.env import ConversationEnv
-from envs.trajectory import Trajectory
+from envs.trajectory import Trajectory, null_if_nan
 from envs.users import UserSimulator
 from results.statistics import correlation_interval, noise_ceiling
 
@@ -67,6 +68,7 @@ def diagnose(agent: Agent, experiment: Experiment, user: UserSimulator, folder: 
     found = language(spoken)
     env = experiment.build_env(user, split)
     if agent.learns:
+        _note_critique(agent, spoken, path.with_suffix(".critique.jsonl"))
         found |= _drift(agent, env, spoken) | of_critic(agent, env, experiment.forks)
     return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
@@ -80,6 +82,21 @@ def _drift(agent: Agent, env: ConversationEnv, spoken: Sequence[Trajectory]) -> 
     if not isinstance(agent, ChatLearner):
         return {}
     return drift(agent.start, rollout(Speaker(agent.start), env, FORK_SEEDS[: len(spoken)]), spoken)
+
+
+def _note_critique(agent: Agent, spoken: Sequence[Trajectory], path: Path) -> None:
+    """Write what the agent's critic said of every turn, a line per conversation, for whoever reads them; no file for an
+    agent without a critic."""
+    critique = agent.critique(spoken)
+    if critique is None:
+        return
+    ends = np.cumsum([0, *(one.exchanges for one in spoken)])
+    rows = []
+    for one, begin, end in zip(spoken, ends[:-1], ends[1:], strict=True):
+        said = {field.name: getattr(critique, field.name)[begin:end].tolist() for field in fields(critique)}
+        plain = {name: [null_if_nan(round(value, 5)) for value in values] for name, values in said.items()}
+        rows.append(json.dumps({"seed": one.seed, **plain}, allow_nan=False))
+    write_whole(path, "\n".join(rows) + "\n")
 
 
 def of_critic(agent: Agent, env: ConversationEnv, asked: Asked) -> dict[str, float]:

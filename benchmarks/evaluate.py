@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from agents.practice import Practice
 from agents.rollout import rollout
 from benchmarks.build import Experiment
 from benchmarks.checkpoint import RunFolder
+from benchmarks.health import health
 from benchmarks.progress import RunError, bar
+from envs.endpoint import EndpointError
 from envs.env import ConversationEnv
 from envs.trajectory import Trajectory, failure_kind, read_jsonl, write_jsonl
 from envs.users import UserSimulator
@@ -37,19 +40,38 @@ def evaluate(agent: Agent, experiment: Experiment, user: UserSimulator, folder: 
     ``user`` is the training user, already built.
     """
     folder.trajectories.mkdir(exist_ok=True)
-    seeds, evaluations = range(experiment.scenarios), []
-    for name in experiment.users:
-        one = user if name == experiment.user else experiment.build_user(name)
-        for split in experiment.splits:
-            env = experiment.build_env(one, split)
-            path = folder.trajectories / f"{name}-{split}.jsonl"
-            converse(agent, env, seeds, path)
-            evaluations.append(summarise(name, split, kept(path, seeds)))
+    seeds, evaluations = range(experiment.scenarios), list[Evaluation]()
+    with withdrawing() as written:
+        for name in experiment.users:
+            one = user if name == experiment.user else experiment.build_user(name)
+            for split in experiment.splits:
+                env = experiment.build_env(one, split)
+                path = folder.trajectories / f"{name}-{split}.jsonl"
+                converse(agent, env, seeds, path, written)
+                evaluations.append(summarise(name, env, kept(path, seeds)))
     return evaluations
 
 
-def converse(agent: Agent, env: ConversationEnv, seeds: Sequence[int], path: Path) -> None:
-    """One conversation per seed into ``path``; until that is whole, in chunks beside it. Left alone if it is there."""
+@contextmanager
+def withdrawing() -> Iterator[list[Path]]:
+    """For the files that ``converse`` writes. If a server is given up on, those with conversations that ended unscored
+    are taken back: it may have been dying already, and the same command asks again. Answers that came are kept
+    elsewhere, so this costs little."""
+    written: list[Path] = []
+    try:
+        yield written
+    except EndpointError:
+        for path in written:
+            if path.exists() and not all(one.judged for one in read_jsonl(path)):
+                path.unlink()
+        raise
+
+
+def converse(agent: Agent, env: ConversationEnv, seeds: Sequence[int], path: Path, written: list[Path]) -> None:
+    """One conversation per seed into ``path``; until that is whole, in chunks beside it. Left alone if it is there.
+
+    The files that it makes are added to ``written`` (``withdrawing``).
+    """
     if path.exists():
         return
     parts = path.with_suffix(".parts")
@@ -61,6 +83,8 @@ def converse(agent: Agent, env: ConversationEnv, seeds: Sequence[int], path: Pat
                 progress.update(len(chunk))
             else:
                 write_jsonl(part, rollout(agent, env, chunk, on_done=lambda _: progress.update()))
+                written.append(part)
+    written.append(path)
     write_jsonl(path, (t for part in sorted(parts.glob("[0-9]*.jsonl")) for t in read_jsonl(part)))
     shutil.rmtree(parts)
 
@@ -76,11 +100,12 @@ def kept(path: Path, seeds: Sequence[int]) -> list[Trajectory]:
     return trajectories
 
 
-def summarise(user: str, split: str, trajectories: Sequence[Trajectory]) -> Evaluation:
-    """The numbers of one user and split, unscored conversations as null."""
+def summarise(user: str, env: ConversationEnv, trajectories: Sequence[Trajectory]) -> Evaluation:
+    """The numbers of one user on the split of ``env``, unscored conversations as null."""
+    names = dict.fromkeys(name for t in trajectories for name in t.attributes)
     return Evaluation(
         user=user,
-        split=split,
+        split=env.split,
         seeds=[t.seed for t in trajectories],
         keys=[t.key for t in trajectories],
         returns=[t.returns() if t.judged else None for t in trajectories],
@@ -88,6 +113,9 @@ def summarise(user: str, split: str, trajectories: Sequence[Trajectory]) -> Eval
         mean_exchanges=sum(t.exchanges for t in trajectories) / len(trajectories),
         unscored=sum(not t.judged for t in trajectories),
         failures=dict(Counter(failure_kind(t.failure) for t in trajectories if not t.judged)),
+        attributes={name: [t.attributes.get(name, "") for t in trajectories] for name in names},
+        stop_reasons=dict(Counter(t.stop_reason for t in trajectories)),
+        health=health(env, trajectories),
     )
 
 

@@ -8,7 +8,6 @@ Exits 1 and names what differs, if anything does.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import signal
@@ -16,14 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.provenance import source
-
-VOLATILE = ("seconds", "date", "commit", "dirty", "earlier_sources", "overrides", "command", "models")
-"""Keys that may differ between two runs of one command."""
+from benchmarks.same import compare
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,41 +74,6 @@ def _run_killed(overrides: Sequence[str], results: Path, kills: int, duration: f
     if status := _start(overrides, results).wait():
         raise RuntimeError(f"After {kills} kills the command failed with exit status {status}.")
     return kills
-
-
-def compare(first: Path, second: Path) -> Iterator[str]:
-    """What differs between two run folders, beside ``VOLATILE`` keys."""
-    for name in ("record.json", "metrics.jsonl"):
-        here, there = (_stable(_read(folder / name)) for folder in (first, second))
-        yield from _differences(name, here, there)
-    files = [sorted(path.name for path in (folder / "trajectories").iterdir()) for folder in (first, second)]
-    yield from _differences("trajectories", *files)
-    for name in set(files[0]) & set(files[1]):
-        if (first / "trajectories" / name).read_bytes() != (second / "trajectories" / name).read_bytes():
-            yield f"trajectories/{name}"
-
-
-def _read(path: Path) -> Any:
-    text = path.read_text(encoding="utf-8")
-    return json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
-
-
-def _stable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _stable(item) for key, item in value.items() if key not in VOLATILE}
-    return [_stable(item) for item in value] if isinstance(value, list) else value
-
-
-def _differences(where: str, here: Any, there: Any) -> Iterator[str]:
-    """The places, as dotted paths, at which two JSON values differ."""
-    if isinstance(here, dict) and isinstance(there, dict) and here.keys() == there.keys():
-        for key in here:
-            yield from _differences(f"{where}.{key}", here[key], there[key])
-    elif isinstance(here, list) and isinstance(there, list) and len(here) == len(there):
-        for i, pair in enumerate(zip(here, there, strict=True)):
-            yield from _differences(f"{where}[{i}]", *pair)
-    elif here != there:
-        yield f"{where}: {str(here)[:60]} undisturbed, {str(there)[:60]} killed"
 
 
 if __name__ == "__main__":

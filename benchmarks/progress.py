@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from tqdm import tqdm
 
+from results.crossed import mean_interval
 from results.record import Record, RecordError
-from results.statistics import matrix, mean_interval, scenario_weights
+from results.statistics import matrix
 
 
 class RunError(CompactHydraException):
@@ -100,8 +100,7 @@ def report(record: Record, path: Path) -> None:
     """The last lines of a run: where its record is, and the mean return with its interval for each user and split."""
     say(f"{record.agent} on {record.env}, seed {record.seed}: {path} ({record.date})")
     for one in record.evaluations:
-        rng = np.random.default_rng(0)
-        estimate = mean_interval(matrix([one.returns]), scenario_weights(one.keys, rng), rng)
+        estimate = mean_interval(matrix([one.returns]), one.keys)
         kinds = ", ".join(f"{n} {kind}" for kind, n in one.failures.items())
         unscored = f", {one.unscored} unscored ({kinds})" if one.unscored else ""
         say(f"  {one.user}, {one.split}: mean return {estimate} over {len(one.seeds)} scenarios{unscored}")

@@ -7,10 +7,9 @@ agents of your own come in with ``--config-dir FOLDER``.
 from __future__ import annotations
 
 import os
-import tempfile
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from agents.agent import Metrics
 from benchmarks.build import CONF, Experiment
@@ -18,11 +17,10 @@ from benchmarks.checkpoint import RunFolder
 from benchmarks.diagnose import diagnose
 from benchmarks.evaluate import evaluate, examine
 from benchmarks.learn import improve, prepare, use_threads
+from benchmarks.loggers import Log
 from benchmarks.progress import RunError, bar, quieten_libraries, readable_errors, report, say, tell
 from benchmarks.provenance import Clock, make_record, source
 from results.record import Record
-
-OmegaConf.register_new_resolver("tempdir", tempfile.gettempdir, replace=True)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -44,6 +42,12 @@ def main(config: DictConfig) -> None:
 def run(experiment: Experiment, folder: RunFolder) -> None:
     """Learn until the budget is spent, evaluate, record; from the last checkpoint if there is one."""
     experiment.check()
+    with Log(experiment.build_logger(), experiment, folder.path) as log:
+        learn_and_record(experiment, folder, log)
+
+
+def learn_and_record(experiment: Experiment, folder: RunFolder, log: Log) -> None:
+    """The same, told to a log."""
     clock, progress = Clock(), bar(f"{experiment.agent} learns", experiment.config["budget"]["conversations"])
     user = experiment.build_user(experiment.user)
     practice = experiment.build_practice(user, on_conversation=lambda _: progress.update())
@@ -51,6 +55,7 @@ def run(experiment: Experiment, folder: RunFolder) -> None:
     quieten_libraries()
     journal = folder.restore(agent, practice)
     journal.note_source(source())
+    log.begin(journal.rows)
     progress.update(practice.spent.conversations)
     clock.book(journal.seconds, "setup")
 
@@ -60,6 +65,7 @@ def run(experiment: Experiment, folder: RunFolder) -> None:
         clock.book(journal.seconds, "evaluation")
         folder.save(agent, practice, journal)
         tell(journal.rows[-1])
+        log.row(journal.rows[-1])
 
     if agent.learns and not journal.rows:
         prepare(agent, practice)
@@ -70,7 +76,9 @@ def run(experiment: Experiment, folder: RunFolder) -> None:
     evaluations = evaluate(agent, experiment, user, folder)
     diagnostics = diagnose(agent, experiment, user, folder)
     clock.book(journal.seconds, "evaluation")
-    folder.write_record(make_record(experiment, agent, practice, journal, evaluations, diagnostics, user))
+    record = make_record(experiment, agent, practice, journal, evaluations, diagnostics, user)
+    log.final(record)
+    folder.write_record(record)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -23,16 +21,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarks.build import CONF
-from benchmarks.cells import Cell, Standing, run_cells
+from benchmarks.cells import Cell, Standing, check_jobs, choose, run_cells, words
 from benchmarks.progress import RunError, readable_errors, say
 from benchmarks.provenance import commit, dirty
 from benchmarks.studies.evidence import Evidence, Judging
 from results.record import Record
 from results.study_page import Page, cell_row, method_table, win_rate_table, write
 from results.verdict import Verdict
-
-_NAMED = ("agent", "env", "user", "budget", "seed")
-"""What a run is named by comes first on its command line."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +83,7 @@ class Study:
     def _words(self, method: str, last: Mapping[str, Any]) -> tuple[str, ...]:
         settings = {key: value for key, value in self.methods[method].items() if key != "seeds"}
         values = {**self.common, **settings, **last}
-        ordered = [*(key for key in _NAMED if key in values), *(key for key in values if key not in _NAMED)]
-        return tuple(f"{key}={_word(values[key])}" for key in ordered if values[key] is not None)
+        return words(values)
 
     def check(self) -> None:
         """Judge the claims by nothing: a slip in a name shows before hours are spent. Raises ``RunError`` naming it."""
@@ -106,14 +100,6 @@ class Study:
     @cached_property
     def _functions(self) -> list[Callable[..., list[Verdict]]]:
         return [_function(claim, f"conf/study/{self.name}.yaml") for claim in self.claims]
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if not isinstance(value, (str, int, float)):
-        raise RunError(f"{value!r} is no plain value; a method's overrides are words and numbers.")
-    return str(value)
 
 
 def _function(claim: Mapping[str, Any], where: str) -> Callable[..., list[Verdict]]:
@@ -136,26 +122,6 @@ def _takes_evidence(function: Callable[..., list[Verdict]]) -> bool:
     return "evidence" in inspect.signature(function).parameters
 
 
-# ---- which cells this process runs ---------------------------------------------------------------------------------
-
-
-def choose(cells: Sequence[Cell], only: str | Sequence[str] | None, shard: str) -> list[Cell]:
-    """The cells that match one of the names or patterns in ``only``, and of these every n-th for ``shard`` k/n."""
-    patterns = [only] if isinstance(only, str) else list(only or ["*"])
-    for pattern in patterns:
-        if cells and not any(_matches(cell, pattern) for cell in cells):
-            raise RunError(f"only={pattern} is no cell; there are {', '.join(cell.name for cell in cells)}.")
-    found = re.fullmatch(r"(\d+)/(\d+)", str(shard))
-    if not found or not int(found[1]) < int(found[2]):
-        raise RunError(f"shard={shard} is no part of a whole; give 0/4 for the first of four, 3/4 for the last.")
-    chosen = [cell for cell in cells if any(_matches(cell, pattern) for pattern in patterns)]
-    return chosen[int(found[1]) :: int(found[2])]
-
-
-def _matches(cell: Cell, pattern: str) -> bool:
-    return fnmatchcase(cell.name, str(pattern)) or fnmatchcase(cell.method, str(pattern))
-
-
 # ---- the command ----------------------------------------------------------------------------------------------------
 
 
@@ -167,8 +133,7 @@ def main(config: DictConfig) -> None:
     choices = HydraConfig.get().runtime.choices
     name, budget = str(choices["study"]).replace("/", "-"), choices["budget"]
     study, jobs = Study.of(name, options["study"]), options["jobs"]
-    if not isinstance(jobs, int) or jobs < 0:
-        raise RunError(f"jobs={jobs} is no number of processes; give 1 or more, or 0 to run none.")
+    check_jobs(jobs)
     study.check()
     cells = study.cells(options["results"], budget)
     chosen = choose(cells, options["only"], options["shard"])

@@ -28,7 +28,7 @@ from agents.agent import Agent
 from benchmarks.build import CONF, Experiment
 from benchmarks.cells import Cell, run_cells
 from benchmarks.checkpoint import RunFolder
-from benchmarks.evaluate import converse, kept, summarise
+from benchmarks.evaluate import converse, kept, summarise, withdrawing
 from benchmarks.learn import use_threads
 from benchmarks.progress import RunError, quieten_libraries, readable_errors, say
 from benchmarks.provenance import commit, dirty
@@ -130,7 +130,7 @@ def _evaluations(cell: Cell, plan: Plan, meet: Callable[[str, str], Conversation
     experiment, found = cell.experiment, []
     split = plan.split or experiment.splits[0]
     agent: Agent | None = None
-    with RunFolder.claim(experiment) as folder, folder.held():
+    with RunFolder.claim(experiment) as folder, folder.held(), withdrawing() as written:
         for user in plan.talks_with:
             env = meet(user, split)
             which = "" if user == experiment.user else _which(plan.env_of(user), env)
@@ -138,8 +138,8 @@ def _evaluations(cell: Cell, plan: Plan, meet: Callable[[str, str], Conversation
             if not path.exists():
                 agent = agent or folder.restored(experiment.build_agent())
                 say(f"  {cell.name} talks with {user}")
-                converse(agent, env, range(experiment.scenarios), path)
-            found.append(summarise(user, split, kept(path, range(experiment.scenarios))))
+                converse(agent, env, range(experiment.scenarios), path, written)
+            found.append(summarise(user, env, kept(path, range(experiment.scenarios))))
     return found
 
 

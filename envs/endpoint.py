@@ -217,6 +217,7 @@ class EndpointModel:
             except BaseException:
                 stop.set()  # what has not begun is not begun; what is under way is paid for and kept
                 pool.shutdown(cancel_futures=True)
+                self._hang_up()
                 raise
 
     def figures(self) -> dict[str, float]:
@@ -233,12 +234,15 @@ class EndpointModel:
 
     def close(self) -> None:
         """Hang up; the next question connects again."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        self._hang_up()
         if self._answers is not None:
             self._answers.close()
             self._answers = None
+
+    def _hang_up(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
     # ---- the connection -------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 
+from envs.acts import Act
 from envs.conversation import Conversation, Speaker, Turn
 from envs.spaces import ConversationSpace, UtteranceSpace
 from envs.users import Reply, UserSimulator
@@ -228,6 +229,11 @@ class ConversationEnv(gymnasium.Env[Conversation, str], ABC):
         A pure function of each episode: its scenario, its turns and the user's ``memory``. A judge that could not
         decide returns ``judged=False``, never a reward of zero.
         """
+
+    def acts_in(self, speaker: Speaker, texts: Sequence[str]) -> list[tuple[Act, ...]] | None:
+        """What the words of ``speaker`` do, as far as this world can read them (``UNCLEAR`` where it can't); None: it
+        reads none. For figures on how conversations went (``benchmarks.health``), never for rewards."""
+        return None
 
     # ---- the rules ------------------------------------------------------------------------------------------------
 

@@ -133,12 +133,18 @@ class TransformersModel:
         return self._decoder, self._tokenizer
 
 
+_THAT_SHIP = Path("envs/simulators")
+"""Where the configuration says that the small models lie, from the root of the source."""
+
+
 def load_transformers(
     folder_or_hub_id: str | Path, *, device: str = "cpu", dtype: str = "float32"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model and its tokenizer, ready to speak; safetensors only, and no remote code ever.
 
-    Raises ``FileNotFoundError`` when there is no such folder, and ``ImportError`` naming the packages that are missing.
+    A model that ships, ``envs/simulators/NAME``, is found from any working directory. Raises ``FileNotFoundError`` when
+    there is no such folder, and ``ImportError`` naming the packages that are
+    missing.
     """
     try:
         import torch
@@ -150,6 +156,8 @@ def load_transformers(
         ) from error
     name = str(folder_or_hub_id)
     folder = Path(name).expanduser()
+    if not folder.is_dir() and folder.parent == _THAT_SHIP:
+        folder = Path(__file__).parents[1] / folder
     if folder.is_dir():
         _check_folder(folder)
         name = str(folder)

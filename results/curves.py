@@ -32,12 +32,12 @@ class _Label:
 
 def draw(section: Section, out: Path) -> list[Path]:
     """The section's learning curves as PNG and SVG; nothing if no agent has a curve."""
-    learners = [entry for entry in section.ranked if entry.first.learns and len(entry.first.curve) > 1]
+    learners = [entry for entry in section.ranked if _has_curve(entry)]
     if not learners:
         return []
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
     labels = [_curve(axes, entry, n) for n, entry in enumerate(sorted(learners, key=lambda entry: entry.agent))]
-    labels += [_level(axes, section, entry) for entry in section.ranked if not entry.first.learns]
+    labels += [_level(axes, section, entry) for entry in section.ranked if not entry.first.learns or _is_offline(entry)]
     axes.set_xlim(0, max(record.curve[-1].conversations for entry in learners for record in entry.records))
     _dress(axes, section)
     _write_labels(axes, labels)
@@ -63,6 +63,15 @@ def curve_table(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
     common = sorted(set.intersection(*(set(curve) for curve in curves)))
     values = [[np.nan if curve[x] is None else curve[x] for x in common] for curve in curves]
     return np.array(common), np.array(values, dtype=float)
+
+
+def _is_offline(entry: Entry) -> bool:
+    """Whether it learns without conversations: then its curve is a point."""
+    return entry.first.learns and not entry.first.spent.conversations
+
+
+def _has_curve(entry: Entry) -> bool:
+    return entry.first.learns and not _is_offline(entry) and len(entry.first.curve) > 1
 
 
 def _level(axes: Axes, section: Section, entry: Entry) -> _Label:

@@ -3,6 +3,8 @@
 Agents are compared within a section: one environment, one training user, one budget, the same scenarios. Agents that
 don't learn need no training user and no budget, and stand in every section whose scenarios they were evaluated on.
 Writes leaderboard.md, leaderboard.csv (one line per agent, user and split) and learning curves, a plot per section.
+
+``python -m results.leaderboard validate FOLDER`` says whether somebody's runs can go on it (``results.validation``).
 """
 
 from __future__ import annotations
@@ -14,18 +16,24 @@ from pathlib import Path
 
 from results.record import Record, RecordError
 from results.sections import Section, sections_of
+from results.validation import validate
 
 
 def collect(runs: Path, skip_bad: bool = False) -> list[Record]:
     """Every record below ``runs`` that was not moved aside. Raises ``RecordError`` at the first that can't be read."""
+    return list(collect_folders(runs, skip_bad).values())
+
+
+def collect_folders(runs: Path, skip_bad: bool = False) -> dict[Path, Record]:
+    """The same by run folder."""
     if not runs.is_dir():
         raise RecordError(f"--runs {runs} is no folder; give the one that holds the runs, such as results/runs.")
-    records = []
+    records = {}
     for path in sorted(runs.rglob("record.json")):
         if any(".aside-" in part for part in path.parts):
             continue
         try:
-            records.append(Record.load(path))
+            records[path.parent] = Record.load(path)
         except RecordError as error:
             if not skip_bad:
                 raise RecordError(f"{error} Or go on without it: --skip-bad.") from error
@@ -35,12 +43,15 @@ def collect(runs: Path, skip_bad: bool = False) -> list[Record]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the leaderboard; 0, or 1 with a message when there is nothing to write or a record is bad."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["validate"]:
+        return _validate(words[1:])
     parser = argparse.ArgumentParser(prog="python -m results.leaderboard", description="Tables and plots from records.")
     parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="where the run folders lie")
     parser.add_argument("--env", help="this environment only")
     parser.add_argument("--out", type=Path, default=Path("results"), help="where tables and plots are written")
     parser.add_argument("--skip-bad", action="store_true", help="leave out records that can't be read, with a warning")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(words)
     try:
         records = [one for one in collect(options.runs, options.skip_bad) if options.env in (None, one.env)]
         if not records:
@@ -54,14 +65,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _validate(words: Sequence[str]) -> int:
+    """0 if the folder's runs can go on a leaderboard, 1 with what keeps them off."""
+    parser = argparse.ArgumentParser(
+        prog="python -m results.leaderboard validate", description="Whether runs can go on the leaderboard."
+    )
+    parser.add_argument("folder", type=Path, help="holds run folders, at any depth")
+    parser.add_argument("--no-replay", action="store_true", help="look at the files alone")
+    options = parser.parse_args(words)
+    try:
+        return validate(options.folder, not options.no_replay)
+    except (RecordError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
 def write(sections: Sequence[Section], out: Path) -> None:
     """All tables and plots into ``out``."""
     from results.curves import draw  # matplotlib takes a second to import, which an error need not wait for
-    from results.tables import csv, markdown
+    from results.sheets import csv, groups_csv, pairs_csv
+    from results.tables import markdown
 
     out.mkdir(parents=True, exist_ok=True)
     plots = {section.name: draw(section, out) for section in sections}
     (out / "leaderboard.csv").write_text(csv(sections), encoding="utf-8")
+    (out / "leaderboard-pairs.csv").write_text(pairs_csv(sections), encoding="utf-8")
+    if groups := groups_csv(sections):
+        (out / "leaderboard-groups.csv").write_text(groups, encoding="utf-8")
     (out / "leaderboard.md").write_text(markdown(sections, plots), encoding="utf-8")
     print(f"{out / 'leaderboard.md'}, {out / 'leaderboard.csv'} and {sum(map(len, plots.values()))} plots")
 

@@ -40,6 +40,12 @@ class Evaluation:
     """Conversations without a score, because the user, the agent or the judge failed."""
     failures: dict[str, int] = field(default_factory=dict)
     """How many of them by the kind of failure, such as ``timeout``."""
+    attributes: dict[str, list[str]] = field(default_factory=dict)
+    """What each scenario's user is like, by attribute, aligned with ``seeds``; for tables by user group."""
+    stop_reasons: dict[str, int] = field(default_factory=dict)
+    """How many conversations ended by what."""
+    health: dict[str, float | None] = field(default_factory=dict)
+    """How the conversations went, in shares (docs/metrics.md); null where there was nothing to count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +159,7 @@ class Record:
     def __post_init__(self) -> None:
         for one in self.evaluations:
             lengths = {len(one.seeds), len(one.keys), len(one.returns), len(one.successes)}
+            lengths |= {len(values) for values in one.attributes.values()}
             if len(lengths) != 1:
                 raise RecordError(f"the lists of evaluation {one.user}-{one.split} differ in length: {sorted(lengths)}")
 
@@ -211,6 +218,8 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return _read_dataclass(kind, value, where)
     if origin is types.UnionType:
         return None if value is None else _read(next(a for a in arguments if a is not types.NoneType), value, where)
+    if origin is list and isinstance(value, list) and set(map(type, value)) <= _unchanged(arguments[0]):
+        return value  # returns of a thousand scenarios, at once
     if origin is list and isinstance(value, list):
         return [_read(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
     if origin is dict and isinstance(value, dict):
@@ -220,6 +229,13 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(kind, type) or not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise RecordError(f"{where} is {json.dumps(value)[:60]}, not a {getattr(kind, '__name__', kind)}")
     return value
+
+
+@cache
+def _unchanged(kind: Any) -> frozenset[type]:
+    """The types that JSON has for a plain ``kind`` and that are read as they are."""
+    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    return frozenset(kinds) & {bool, int, float, str, types.NoneType}
 
 
 def _read_dataclass(kind: Any, value: Any, where: str) -> Any:

@@ -11,8 +11,9 @@ from functools import cached_property
 
 import numpy as np
 
+from results.crossed import Crossed, crossed_mean, crossed_score
 from results.record import Evaluation, Record
-from results.statistics import Estimate, Floats, matrix, mean_interval, scenario_weights, score_interval
+from results.statistics import Estimate, Floats, matrix
 
 Condition = tuple[tuple[str, ...], str]
 """Users and a split; several users are averaged scenario by scenario."""
@@ -60,6 +61,14 @@ class Entry:
         """As ``returns``: 1 where the purpose was reached, 0 where not."""
         return self._values(condition, seeds, "successes")
 
+    def health(self, users: Sequence[str], split: str) -> dict[str, float]:
+        """How the conversations with ``users`` on ``split`` went: each figure's mean over them and the runs, without
+        those that were not measured."""
+        cells = [cell for user in users for cell in self.cells(user, split)]
+        names = dict.fromkeys(name for cell in cells for name in cell.health)
+        known = {name: [v for cell in cells if (v := cell.health.get(name)) is not None] for name in names}
+        return {name: float(np.mean(values)) for name, values in known.items() if values}
+
     def _values(self, condition: Condition, seeds: Sequence[int], name: str) -> Floats:
         users, split = condition
         tables = [matrix([_aligned(cell, name, seeds) for cell in self.cells(user, split)]) for user in users]
@@ -74,14 +83,23 @@ def _aligned(cell: Evaluation, name: str, seeds: Sequence[int]) -> list[float | 
     return [at[seed] for seed in seeds]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measure:
     """What an agent reached under a condition."""
 
-    returns: Estimate
+    mean: Crossed
+    """The mean return. Means of one section can be added and subtracted: they are paired by scenario."""
+    position: Crossed | None
+    """The score: the mean return's place between start (0) and optimum (1); None when their records are missing."""
     successes: Estimate
-    score: Estimate | None
-    """None when the records of the references are missing."""
+
+    @property
+    def returns(self) -> Estimate:
+        return self.mean.estimate
+
+    @property
+    def score(self) -> Estimate | None:
+        return self.position.estimate if self.position else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,27 +154,40 @@ class Section:
         }
 
     def _measure(self, condition: Condition) -> list[Measure]:
-        rng = np.random.default_rng(0)
-        weights = scenario_weights(self._keys(condition), rng)
-        returns = {entry: entry.returns(condition, self.seeds) for entry in self.entries}
+        keys, seeds = self.keys(condition), self.seeds
+        means = {
+            entry: crossed_mean(entry.returns(condition, seeds), keys, entry.agent, condition[1])
+            for entry in self.entries
+        }
         start, optimum = self.references.get("start"), self.references.get("optimum")
         measures = []
-        for entry in self.entries:
-            successes = mean_interval(entry.successes(condition, self.seeds), weights, rng)
-            score = None
-            if start and optimum:
-                score = score_interval(returns[entry], returns[start], returns[optimum], weights, rng)
-            measures.append(Measure(mean_interval(returns[entry], weights, rng), successes, score))
+        for entry, own in means.items():
+            position = crossed_score(own, means[start], means[optimum]) if start and optimum else None
+            successes = crossed_mean(entry.successes(condition, seeds), keys).share
+            measures.append(Measure(own, position, successes))
         return measures
 
-    def _keys(self, condition: Condition) -> list[str]:
+    def keys(self, condition: Condition) -> list[str]:
+        """Each scenario's key: equal keys mean equal facts."""
         cell = self.entries[0].cells(condition[0][0], condition[1])[0]
         key_of = dict(zip(cell.seeds, cell.keys, strict=True))
         return [key_of[seed] for seed in self.seeds]
 
-    def main(self, entry: Entry) -> Measure:
+    def attributes(self, condition: Condition) -> dict[str, list[str]]:
+        """What each scenario's user is like, by attribute; empty where the first record does not tell."""
+        cells = [cell for entry in self.entries for cell in entry.cells(condition[0][0], condition[1])]
+        cell = next((one for one in cells if one.attributes), cells[0])
+        at = {seed: i for i, seed in enumerate(cell.seeds)}
+        return {name: [column[at[seed]] for seed in self.seeds] for name, column in cell.attributes.items()}
+
+    @property
+    def condition(self) -> Condition:
         """What the section is sorted by: the training user on the main split."""
-        return self.measures[entry, ((self.user,), self.splits[0])]
+        return (self.user,), self.splits[0]
+
+    def main(self, entry: Entry) -> Measure:
+        """What the entry reached there."""
+        return self.measures[entry, self.condition]
 
     @property
     def ranked(self) -> list[Entry]:
@@ -177,7 +208,10 @@ class Section:
             notes.append(f"conf/env/{self.env}.yaml names no references: there are no scores.")
         few = [entry.agent for entry in self.ranked if entry.first.learns and len(entry.records) == 1]
         if few:
-            notes.append(f"One training seed only, so the interval speaks of scenarios alone: {', '.join(few)}.")
+            notes.append(
+                "One training seed only, so the interval speaks of scenarios alone, and no letter compares it: "
+                f"{', '.join(few)}."
+            )
         dirty = [entry.agent for entry in self.ranked if any(record.dirty for record in entry.records)]
         if dirty:
             notes.append(f"Made from uncommitted source: {', '.join(dirty)}.")

@@ -1,13 +1,14 @@
-"""Means, scores and their intervals, as pure functions on arrays.
+"""Means, the bootstrap and correlations, as pure functions on arrays.
 
 A run's evaluation is a vector of returns over scenarios; several runs (training seeds) of one agent stack to a matrix
-``[seeds, scenarios]``, NaN where a conversation ended unscored. Two kinds of noise are resampled: training seeds, and
-scenarios. Scenarios with one key have equal facts, so they are resampled together, as a cluster (Miller 2024, arXiv
-2411.00640); the episodes ride with their cluster, because drawing them anew inside it would count their noise twice
-(Field and Welsh 2007). Scenarios are common to all agents, so scores and differences resample them jointly: draw
+``[seeds, scenarios]``, NaN where a conversation ended unscored. The bootstrap is hierarchical, with two kinds of noise:
+training seeds, and scenarios. Scenarios with one key have equal facts, so they are resampled together, as a cluster
+(Miller 2024, arXiv 2411.00640); the episodes ride with their cluster, because drawing them anew inside it would count
+their noise twice (Field and Welsh 2007). Scenarios are common to all agents, so comparisons resample them jointly: draw
 ``scenario_weights`` once and hand them to every call.
 
-Intervals are percentile intervals. With few training seeds they are too narrow: with one, they speak of scenarios only.
+Its percentile intervals are too narrow with few training seeds. Means, differences and scores have better ones
+(``results.crossed``); the bootstrap is for what is no mean: win rates, probabilities of improvement, aggregates.
 """
 
 from __future__ import annotations
@@ -25,14 +26,16 @@ REPLICATES = 4000
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number and its 95% bootstrap interval; all three NaN when nothing was scored."""
+    """A number and its 95% interval; all three NaN when nothing was scored, the ends alone where nothing can tell."""
 
     value: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:z.3f} [{self.low:z.3f}, {self.high:z.3f}]" if np.isfinite(self.value) else "none scored"
+        if not np.isfinite(self.value):
+            return "none scored"
+        return f"{self.value:z.3f}" + (f" [{self.low:z.3f}, {self.high:z.3f}]" if np.isfinite(self.low) else "")
 
 
 def matrix(rows: Sequence[Sequence[float | bool | None]]) -> Floats:
@@ -40,13 +43,16 @@ def matrix(rows: Sequence[Sequence[float | bool | None]]) -> Floats:
     return np.array([[np.nan if value is None else float(value) for value in row] for row in rows], dtype=np.float64)
 
 
-def scenario_weights(clusters: Sequence[str], rng: np.random.Generator, replicates: int = REPLICATES) -> Floats:
-    """How often each scenario is drawn in each replicate, ``[replicates, scenarios]``: whole clusters with replacement.
-
-    A scenario without a key (``""``) is a cluster of its own.
-    """
+def members(clusters: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The number of each scenario's cluster, ``[scenarios]``; a scenario without a key (``""``) is one of its own."""
     names = [name or f"\0{i}" for i, name in enumerate(clusters)]
-    _, member_of = np.unique(names, return_inverse=True)
+    _, member = np.unique(names, return_inverse=True)
+    return member.astype(np.int64)
+
+
+def scenario_weights(clusters: Sequence[str], rng: np.random.Generator, replicates: int = REPLICATES) -> Floats:
+    """How often each scenario is drawn in each replicate, ``[replicates, scenarios]``: whole ``members`` together."""
+    member_of = members(clusters)
     count = int(member_of.max()) + 1
     drawn = rng.multinomial(count, np.full(count, 1 / count), size=replicates)
     return drawn[:, member_of].astype(np.float64)
@@ -75,6 +81,13 @@ def resampled_means(values: Floats, scenarios: Floats, rng: np.random.Generator)
     return np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
 
 
+def resampled_rows(values: Floats, scenarios: Floats) -> Floats:
+    """The mean of each seed in each replicate, ``[replicates, seeds]``, with scenarios as ``scenarios`` weighs them."""
+    scored = np.isfinite(values)
+    total, weight = scenarios @ np.where(scored, values, 0.0).T, scenarios @ scored.T.astype(np.float64)
+    return np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
+
+
 def interval(value: float, replicates: Floats) -> Estimate:
     """``value`` with the central 95% of its replicates; replicates that are not finite are left out."""
     finite = replicates[np.isfinite(replicates)]
@@ -82,30 +95,6 @@ def interval(value: float, replicates: Floats) -> Estimate:
         return Estimate(float("nan"), float("nan"), float("nan"))
     low, high = np.quantile(finite, [0.025, 0.975])
     return Estimate(value, float(low), float(high))
-
-
-def mean_interval(values: Floats, scenarios: Floats, rng: np.random.Generator) -> Estimate:
-    """Mean of ``[seeds, scenarios]``, with an interval over training seeds (if several) and scenario clusters."""
-    return interval(mean(values), resampled_means(values, scenarios, rng))
-
-
-def difference_interval(first: Floats, second: Floats, scenarios: Floats, rng: np.random.Generator) -> Estimate:
-    """Mean of ``first`` minus mean of ``second``, paired: both on the same resampled scenarios, each with its seeds."""
-    replicates = resampled_means(first, scenarios, rng) - resampled_means(second, scenarios, rng)
-    return interval(mean(first) - mean(second), replicates)
-
-
-def score_interval(
-    values: Floats, start: Floats, optimum: Floats, scenarios: Floats, rng: np.random.Generator
-) -> Estimate:
-    """(mean - start) / (optimum - start), all three on the same resampled scenarios.
-
-    Outside [0, 1] for agents below the start or above the optimum; NaN when start and optimum are equal. An agent that
-    *is* a reference (the same array) has the score 0 or 1 without an interval's width.
-    """
-    low, high = resampled_means(start, scenarios, rng), resampled_means(optimum, scenarios, rng)
-    own = low if values is start else high if values is optimum else resampled_means(values, scenarios, rng)
-    return interval(score(values, start, optimum), _ratio(own - low, high - low))
 
 
 def score(values: Floats, start: Floats, optimum: Floats) -> float:
@@ -116,22 +105,6 @@ def score(values: Floats, start: Floats, optimum: Floats) -> float:
 
 def _ratio(above: Floats, span: Floats) -> Floats:
     return np.divide(above, span, out=np.full_like(above, np.nan), where=span != 0)
-
-
-def iqm(scores: Floats) -> float:
-    """Interquartile mean over every entry: the mean without the lowest and the highest ⌊n/4⌋ (Agarwal et al. 2021)."""
-    ordered = np.sort(scores, axis=None)
-    cut = ordered.size // 4
-    return float(ordered[cut : ordered.size - cut].mean())
-
-
-def iqm_interval(scores: Floats, rng: np.random.Generator, replicates: int = REPLICATES) -> Estimate:
-    """IQM of ``[runs, environments]``, runs resampled within each environment (rliable's stratified bootstrap)."""
-    runs, environments = scores.shape
-    picks = rng.integers(runs, size=(replicates, runs, environments))
-    drawn = np.sort(scores[picks, np.arange(environments)].reshape(replicates, -1), axis=1)
-    cut = scores.size // 4
-    return interval(iqm(scores), drawn[:, cut : scores.size - cut].mean(axis=1))
 
 
 # ---- what was said against what came --------------------------------------------------------------------------------

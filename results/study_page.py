@@ -13,17 +13,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from results.crossed import mean_interval, score_interval
 from results.record import Record
-from results.statistics import Estimate, matrix, mean_interval, scenario_weights, score_interval
+from results.statistics import Estimate, matrix
 from results.tables import markdown_table
 from results.verdict import Outcome, Verdict, share
 from results.winrates import WinRates
 
 _RULE = (
     "Where a 95% interval is given, a claim holds or fails if the whole of it says so; it is undecided if not, or if "
-    "something was not measured. Intervals are not corrected for the number of claims. With three training seeds a "
-    "method, a 95% interval of this kind covers the truth only about four times in five where seeds differ more than "
-    "scenarios do (.81 in a simulation): read a narrow verdict with that in mind."
+    "something was not measured. Intervals are not corrected for the number of claims. Those of returns (Student's "
+    "t) hold for few training seeds. Those of win rates come from a bootstrap: with three seeds a method, a 95% "
+    "interval of this kind covers the truth only about four times in five where seeds differ more than scenarios do "
+    "(.79 in a simulation, `python -m results.calibration`): read a narrow verdict with that in mind."
 )
 _WORDS: dict[Outcome, str] = {"holds": "hold", "fails": "fail", "undecided": "undecided"}
 
@@ -96,13 +98,13 @@ def cell_row(method: str, seed: int, state: str, record: Record | None) -> CellR
     """A cell with what its record tells, if it has one."""
     if record is None:
         return CellRow(method, seed, state)
-    main, rng = record.evaluations[0], np.random.default_rng(0)
+    main = record.evaluations[0]
     spent = record.seconds.setup + record.seconds.learning + record.seconds.evaluation
     return CellRow(
         method=method,
         seed=seed,
         state=state,
-        mean_return=str(mean_interval(matrix([main.returns]), scenario_weights(main.keys, rng), rng)),
+        mean_return=str(mean_interval(matrix([main.returns]), main.keys)),
         conversations=record.spent.conversations,
         minutes=round(spent / 60, 2),
         commit=(record.commit or "-")[:9] + ("+" if record.dirty else ""),
@@ -115,16 +117,14 @@ def method_table(records: Mapping[str, Sequence[Record]]) -> Table:
 
     The score needs methods named ``start`` and ``optimum``. All must have been evaluated on the same scenarios.
     """
-    rng = np.random.default_rng(0)
     mains = {method: [record.evaluations[0] for record in of] for method, of in records.items()}
     first = next(iter(mains.values()))[0]
-    weights = scenario_weights(first.keys, rng)
     values = {method: matrix([one.returns for one in of]) for method, of in mains.items()}
     rows = []
     for method, of in records.items():
-        row = {"Method": method, "Seeds": str(len(of)), "Return": str(mean_interval(values[method], weights, rng))}
+        row = {"Method": method, "Seeds": str(len(of)), "Return": str(mean_interval(values[method], first.keys))}
         if {"start", "optimum"} <= set(values):
-            row["Score"] = str(score_interval(values[method], values["start"], values["optimum"], weights, rng))
+            row["Score"] = str(score_interval(values[method], values["start"], values["optimum"], first.keys))
         learns = of[0].learns
         spent = [record.seconds.cpu for record in of]
         row["Conversations"] = str(of[0].spent.conversations) if learns else "-"

@@ -1,34 +1,46 @@
-"""The leaderboard's tables, as Markdown for people and CSV for programs."""
+"""The leaderboard for people, as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
+from results.across import Across, across, rliable
+from results.comparison import compare, pass_columns, pass_table
+from results.groups import gap_of, lost
+from results.noise import noise_floor
 from results.record import Record
-from results.sections import Condition, Entry, Section
-from results.statistics import Estimate, iqm_interval, score
+from results.sections import Entry, Section
+from results.statistics import Estimate
 
 _HEAD = """# Leaderboard
 
-Mean return over fixed evaluation scenarios, the same for every agent, with 95% bootstrap intervals over training seeds
-and scenarios. Score 0 is the start, 1 the optimum, as the environment names them. Rows are sorted by the training user
-on the first split. Unscored conversations (the user or the judge failed) are in no mean.
+Mean return over fixed evaluation scenarios, the same for every agent, with 95% intervals over training seeds and
+scenarios (Student's t, two components of variance). Score 0 is the start, 1 the optimum, as the environment names them.
+Rows are sorted by the training user on the first split. Agents that share a letter are not told apart there: their
+paired difference is not significant at 5% after Holm's correction over all pairs of the table. Unscored conversations
+(the user or the judge failed) are in no mean.
+
+The second table of a section has: how likely a run is better than the start; pass^k, the chance that k runs all
+succeed on a scenario; what is lost, in score, with users and on splits that were not trained with; the gap between the
+best- and the worst-served group of users beyond what chance gives, with the probability that chance gives as much; how
+the conversations went; and what learning cost. Some users are harder for everybody: compare a gap with the optimum's.
 """
+
+PLANNED_SEEDS = 10
 
 
 def markdown(sections: Sequence[Section], plots: Mapping[str, Sequence[Path]]) -> str:
     """The page: the summary over environments if there are several, then each section with its plot and notes."""
-    parts = [_HEAD, *_across(sections)]
+    parts = [_HEAD, *(_across(one) for one in across(sections))]
     for section in sections:
         parts.append(f"## {section.title}\n")
         parts += [f"![Learning curves]({path.name})\n" for path in plots.get(section.name, ()) if path.suffix == ".png"]
         parts.append(markdown_table([_row(section, entry) for entry in section.ranked]))
-        parts += [f"- {note}" for note in section.notes]
+        parts.append(markdown_table([_details(section, entry) for entry in section.ranked]))
+        parts += [f"- {note}" for note in [*section.notes, *noise_notes(section)]]
         parts.append("")
     return "\n".join(parts)
 
@@ -40,6 +52,7 @@ def _row(section: Section, entry: Entry) -> dict[str, str]:
         "Trained with": record.user if record.learns else "-",
         "Seeds": str(len(entry.records)),
         "Score": _shown(main.score),
+        "Letter": compare(section).letters.get(entry, "-"),
         "Return": str(main.returns),
         "Success": _percent(main.successes),
     }
@@ -47,12 +60,46 @@ def _row(section: Section, entry: Entry) -> dict[str, str]:
         measure = section.measures[entry, condition]
         what = "Return" if measure.score is None else "Score"
         row[f"{what}: {label}"] = str(measure.returns) if measure.score is None else _shown(measure.score)
+    return row | {"Unscored": str(sum(one.unscored for record in entry.records for one in record.evaluations))}
+
+
+def _details(section: Section, entry: Entry) -> dict[str, str]:
+    record, gap = entry.first, gap_of(section, entry)
+    row = {"Agent": entry.agent, "Better than the start": _shown(compare(section).improvement.get(entry))}
+    passed = pass_table(section, entry)
+    row |= {f"pass^{k}": _percent(passed[k]) if k in passed else "-" for k in pass_columns(section)}
+    what = "Return" if section.main(entry).score is None else "Score"
+    row |= {f"{what} lost: {label}": _shown(one) for label, one in lost(section, entry).items()}
+    if gap:
+        chance = f"p {gap.p_value:.3f}" if gap.p_value >= 0.001 else "p < .001"
+        row["Gap between groups"] = f"{gap.beyond_chance:.2f} ({chance}; {gap.attribute}: {gap.worst} < {gap.best})"
+    health = [one.health(*section.condition) for one in (entry, *section.entries)]
+    for name in dict.fromkeys(name for figures in health for name in figures):
+        row[name.replace("_", " ").capitalize()] = f"{health[0][name]:.1%}" if name in health[0] else "-"
     return row | {
-        "Unscored": str(sum(one.unscored for record in entry.records for one in record.evaluations)),
         "Conversations": f"{np.mean([one.spent.conversations for one in entry.records]):.0f}",
         "Minutes": f"{np.mean([_seconds(one) for one in entry.records]) / 60:.1f}",
         "Commit": (record.commit or "-")[:9] + ("+" if record.dirty else ""),
     }
+
+
+def noise_notes(section: Section) -> list[str]:
+    """How large a difference has to be, as notes."""
+    notes, comparison, noise = [], compare(section), noise_floor(section)
+    if np.isfinite(comparison.detectable):
+        notes.append(
+            f"Smallest detectable difference: a true difference in return of {comparison.detectable:.3f} between two "
+            "agents that learn is found 4 times in 5, before the correction for the number of pairs; with "
+            f"{PLANNED_SEEDS} training seeds each, one of {comparison.planned(PLANNED_SEEDS):.3f}."
+        )
+    if noise.twins:
+        tests = f"; of {noise.tests} tests, {noise.called_different} called them different at 5%" if noise.tests else ""
+        learners = len({one.entry for one in noise.twins})
+        notes.append(
+            "Noise floor: the same agent under two names, its training seeds split in halves (agents: "
+            f"{learners}, splits: {len(noise.twins)}), differs by less than {noise.floor:.3f} 95 times in 100{tests}."
+        )
+    return notes
 
 
 def _seconds(record: Record) -> float:
@@ -60,13 +107,15 @@ def _seconds(record: Record) -> float:
 
 
 def _shown(score: Estimate | None) -> str:
-    return (
-        "-" if score is None or np.isnan(score.value) else f"{score.value:z.2f} [{score.low:z.2f}, {score.high:z.2f}]"
-    )
+    if score is None or np.isnan(score.value):
+        return "-"
+    return f"{score.value:z.2f}" + ("" if np.isnan(score.low) else f" [{score.low:z.2f}, {score.high:z.2f}]")
 
 
 def _percent(share: Estimate) -> str:
-    return "-" if np.isnan(share.value) else f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
+    if np.isnan(share.value):
+        return "-"
+    return f"{share.value:.0%}" + ("" if np.isnan(share.low) else f" [{share.low:.0%}, {share.high:.0%}]")
 
 
 def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
@@ -79,79 +128,12 @@ def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
 
 
-def _across(sections: Sequence[Section]) -> list[str]:
-    """IQM of the scores of agents that stand in every scored section of a budget, where there are several."""
-    parts = []
-    scored = [section for section in sections if all(section.references.get(r) for r in ("start", "optimum"))]
-    for budget, group in groupby(sorted(scored, key=lambda one: one.budget), key=lambda one: one.budget):
-        tasks = list(group)
-        rows = [row for agent in _common(tasks) if (row := _aggregate(agent, tasks))] if len(tasks) > 1 else []
-        if rows:
-            titles = "; ".join(task.title for task in tasks)
-            table = markdown_table(sorted(rows, key=lambda row: -float(row["IQM of scores"].split()[0])))
-            parts.append(f"## All environments, budget {budget}\n\nInterquartile mean over {titles}.\n\n{table}")
-    return parts
-
-
-def _common(tasks: Sequence[Section]) -> list[str]:
-    names = [{entry.agent for entry in task.entries} for task in tasks]
-    return sorted(set.intersection(*names))
-
-
-def _aggregate(agent: str, tasks: Sequence[Section]) -> dict[str, str] | None:
-    by_task = [_scores(task, next(entry for entry in task.entries if entry.agent == agent)) for task in tasks]
-    runs = min(map(len, by_task))
-    table = np.array([scores[:runs] for scores in by_task]).T
-    if not np.isfinite(table).all():
-        return None
-    estimate = iqm_interval(table, np.random.default_rng(0))
-    return {"Agent": agent, "Seeds": str(runs), "IQM of scores": str(estimate)}
-
-
-def _scores(task: Section, entry: Entry) -> list[float]:
-    """The score of each training seed, training user and main split."""
-    condition: Condition = ((task.user,), task.splits[0])
-    start, optimum = (task.references[role] for role in ("start", "optimum"))
-    low, high = start.returns(condition, task.seeds), optimum.returns(condition, task.seeds)  # type: ignore[union-attr]
-    return [score(row[None], low, high) for row in entry.returns(condition, task.seeds)]
-
-
-def csv(sections: Sequence[Section]) -> str:
-    """One line per section, agent, user and split, every number at full precision."""
-    places = [(section, entry, cell) for section in sections for entry in section.ranked for cell in section.cells]
-    lines = [_line(*place) for place in places]
-    return pd.DataFrame(lines).to_csv(index=False)
-
-
-def _line(section: Section, entry: Entry, condition: Condition) -> dict[str, object]:
-    (user,), split = condition
-    measure, cells = section.measures[entry, condition], entry.cells(user, split)
-    return {
-        "env": section.env,
-        "trained_with": section.user,
-        "budget": section.budget,
-        "agent": entry.first.agent,
-        "variant": " ".join(entry.first.variant),
-        "learns": entry.first.learns,
-        "training_seeds": " ".join(str(record.seed) for record in entry.records),
-        "user": user,
-        "split": split,
-        "scenarios": len(section.seeds),
-        **_columns("return", measure.returns),
-        **_columns("score", measure.score),
-        **_columns("success", measure.successes),
-        "mean_exchanges": float(np.mean([cell.mean_exchanges for cell in cells])),
-        "unscored": sum(cell.unscored for cell in cells),
-        "conversations": float(np.mean([record.spent.conversations for record in entry.records])),
-        "learning_seconds": float(np.mean([record.seconds.learning for record in entry.records])),
-        "evaluation_seconds": float(np.mean([record.seconds.evaluation for record in entry.records])),
-        "cpu_seconds": float(np.mean([record.seconds.cpu for record in entry.records])),
-        "commit": " ".join(sorted({record.commit or "" for record in entry.records})),
-        "dirty": any(bool(record.dirty) for record in entry.records),
-    }
-
-
-def _columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
-    if estimate is None:
-        return {name: None, f"{name}_low": None, f"{name}_high": None}
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+def _across(one: Across) -> str:
+    """IQM, optimality gap and probability of improvement of the agents that stand in every section of a budget."""
+    titles = "; ".join(section.title for section in one.sections)
+    rows = [
+        {"Agent": agent.agent, "Seeds": str(len(agent.scores))}
+        | {name: str(estimate) for name, estimate in rliable(agent).items()}
+        for agent in one.aggregates
+    ]
+    return f"## All environments, budget {one.budget}\n\nOver {titles}.\n\n{markdown_table(rows)}"

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from results.crossed import mean_interval
 from results.record import Evaluation
-from results.statistics import Estimate, matrix, mean_interval, scenario_weights
+from results.statistics import Estimate, matrix
 from results.tables import markdown_table
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -50,16 +51,12 @@ class Transfer:
         first = every[0]
         if any((one.split, one.seeds, one.keys) != (first.split, first.seeds, first.keys) for one in every):
             raise ValueError("The evaluations are not of the same scenarios, so they can't be compared.")
-        weights = scenario_weights(first.keys, np.random.default_rng(0))
         values = {row: {user: matrix([one.returns for one in evaluations]) for user, evaluations in by_user.items()}
                   for row, by_user in met.items()}  # fmt: skip
-        returns = {
-            row: {user: mean_interval(values[row][user], weights, np.random.default_rng(1)) for user in columns}
-            for row in met
-        }
+        returns = {row: {user: mean_interval(values[row][user], first.keys) for user in columns} for row in met}
         gaps = {
             row: {
-                user: mean_interval(values[row][row] - values[row][user], weights, np.random.default_rng(2))
+                user: mean_interval(values[row][row] - values[row][user], first.keys)
                 for user in columns
                 if user != row  # the same runs on the same scenarios, so the difference is taken within both
             }

@@ -3,6 +3,7 @@ is missing."""
 
 from __future__ import annotations
 
+import json
 import sys
 from itertools import product
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 
 from benchmarks.run import main
 from results.record import Record
+from tests.documents import explained
 
 ROOT = Path(__file__).parent.parent
 WORLDS = sorted(path.stem for path in (ROOT / "conf" / "env").glob("*.yaml"))
@@ -49,3 +51,7 @@ def test_every_agent_runs_in_every_world(world: str, agent: str, tmp_path: Path,
         assert len(one.returns) == 16 and one.unscored == 0 and all(value is not None for value in one.returns)
     assert record.learns == bool(record.curve)
     assert set(record.diagnostics) >= {"words", "repetition", "distinct_utterances"}
+    lines = (path.parent / "metrics.jsonl").read_text().splitlines() if record.learns else []
+    logged = {name for line in lines for name in json.loads(line)["agent"]}
+    logged |= {name.removesuffix("_low").removesuffix("_high") for name in record.diagnostics}
+    assert logged <= explained(), f"docs/metrics.md does not explain {sorted(logged - explained())}"

@@ -48,7 +48,7 @@ def practice(failing: float = 0.0, conversations: int = 320) -> Practice:
 
 def archer(start: str | None) -> Archer:
     rates = {"learning_rate": 5e-4, "critic_trunk_learning_rate": 0.0}
-    steps = {"pool": 48, "critic_steps": 18, "actor_steps": 5, "actor_batch_size": 24, "conversations_per_round": 40}
+    steps = {"pool": 48, "critic_epochs": 6, "actor_steps": 5, "actor_batch_size": 24, "conversations_per_round": 40}
     return Archer(start, max_new_tokens=6, warm_start=2, warm_up=1, **rates, **steps)  # type: ignore[arg-type]
 
 
@@ -262,7 +262,7 @@ def test_a_turn_to_which_the_policy_says_nothing_teaches_q_and_not_v():
 
 
 def test_the_replay_keeps_the_latest(colour_start: str):
-    agent, one = Archer(colour_start, max_new_tokens=6, replay=30, pool=8, critic_steps=1, actor_steps=1), practice()
+    agent, one = Archer(colour_start, max_new_tokens=6, replay=30, pool=8, critic_epochs=1, actor_steps=1), practice()
     prepare(agent, one)
     improve(agent, one)
     assert [t.seed for t in agent._replay] == sorted(t.seed for t in agent._replay) and len(agent._replay) == 30

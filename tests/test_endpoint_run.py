@@ -80,6 +80,26 @@ def test_a_server_that_dies_stops_the_run_with_a_sentence_and_the_same_command_g
     assert record.models["endpoint_person"]["remembered"] >= 100
 
 
+def test_what_failed_before_a_server_was_given_up_on_is_asked_again(run, tmp_path: Path):
+    """It dies at the last two questions of the first split, given up on in the second: the first is whole then."""
+    words = ["user=endpoint_person", "endpoint.attempts=1", "endpoint.concurrency=1"]
+    with serving(Server(answer=buyer)) as server:
+        whole = run(server, *words)
+    first = whole.evaluations[0]
+    dies_after = round(first.mean_exchanges * len(first.seeds)) - 2
+    (tmp_path / "answers.sqlite").unlink()
+    with (
+        serving(Server(answer=buyer, dies_after=dies_after)) as server,
+        pytest.raises(RunError, match="16 questions in a row"),
+    ):
+        run(server, *words, "resume=never")
+    (folder,) = (path for path in (tmp_path / "runs").rglob("trajectories") if ".aside" not in str(path))
+    assert not list(folder.glob("*.jsonl"))
+    with serving(Server(answer=buyer), server.port) as again:
+        record = run(again, *words)
+    assert [one.returns for one in record.evaluations] == [one.returns for one in whole.evaluations]
+
+
 def echo(request: Mapping[str, Any]) -> str:
     return request["messages"][-1]["content"].split("What you say: ")[1]
 

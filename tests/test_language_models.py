@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from envs.conversation import Conversation
-from envs.language_models import Canned, Completion, LanguageModel, TransformersModel
+from envs.language_models import Canned, Completion, LanguageModel, TransformersModel, load_transformers
 
 CHAT = Conversation("You are a buyer.").then("user", "hello").then("agent", "hi").messages("user")
 
@@ -77,6 +77,14 @@ def test_nothing_is_loaded_before_the_first_use_and_a_missing_folder_is_named():
     model = TransformersModel("/nowhere/user")
     with pytest.raises(FileNotFoundError, match="No model folder at '/nowhere/user'"):
         model.complete([CHAT], [0])
+
+
+def test_a_model_that_ships_is_found_from_anywhere_and_one_that_does_not_is_missed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, _ = load_transformers("envs/simulators/sales_voice")
+    assert sum(weights.numel() for weights in model.parameters()) < 500_000
+    with pytest.raises(FileNotFoundError, match="No model folder at 'envs/simulators/nobody'"):
+        load_transformers("envs/simulators/nobody")
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):

@@ -56,8 +56,10 @@ def board(tmp_path, capsys):
     return go
 
 
-def rows(markdown: str) -> list[list[str]]:
-    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+def rows(markdown: str, table: int = 0) -> list[list[str]]:
+    """The cells of a table on the page, without its head: of a section, 0 is the main one and 1 that of the details."""
+    blocks = [block.splitlines() for block in markdown.split("\n\n") if block.startswith("|")]
+    lines = [line for line in blocks[table] if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
@@ -65,7 +67,8 @@ def test_seeds_of_one_agent_are_one_row_and_rows_are_sorted_by_score(board):
     markdown, _, _ = board(LEARNT + FIXED)
     assert [row[:4] for row in rows(markdown)] == [
         ["echo", "-", "1", "1.00 [1.00, 1.00]"],
-        ["bandit", "plain", "2", "0.50 [0.40, 0.60]"],  # (0.7 - 0.2) / (1.2 - 0.2); its seeds have 0.4 and 0.6
+        # (0.7 - 0.2) / (1.2 - 0.2); its seeds have 0.4 and 0.6, so s / √2 = 0.1, and t of 1 degree of freedom is 12.7
+        ["bandit", "plain", "2", "0.50 [-0.77, 1.77]"],
         ["always_red", "-", "1", "0.00 [0.00, 0.00]"],
     ]
 
@@ -124,6 +127,63 @@ def test_a_variant_is_a_row_of_its_own():
     assert [(entry.agent, len(entry.records)) for entry in entries] == [("bandit", 2), ("bandit agent.rate=1", 1)]
 
 
+def test_agents_that_are_told_apart_have_letters_of_their_own(board):
+    learnt = [record("bandit", value, seed) for seed, value in enumerate((0.60, 0.62, 0.64))]
+    other = [record("other", value, seed) for seed, value in enumerate((0.58, 0.62, 0.66))]
+    markdown, table, _ = board([*learnt, *other, *FIXED, record("once", 0.9)])
+    assert {row[0]: row[4] for row in rows(markdown)} == {
+        "echo": "a", "bandit": "b", "other": "b", "always_red": "c", "once": "-",
+    }  # fmt: skip
+    main = table[(table.user == "plain") & (table.split == "iid_test")].set_index("agent")
+    assert dict(main.letter) == {"echo": "a", "bandit": "b", "other": "b", "always_red": "c", "once": ""}
+    assert "no letter compares it: once" in markdown
+    assert "Smallest detectable difference" in markdown and "splits: 6" in markdown
+
+
+def test_the_second_table_tells_what_is_lost_and_how_sure_it_is_to_be_better_than_the_start(board):
+    markdown, table, _ = board(LEARNT + FIXED)
+    echo, bandit, start = rows(markdown, 1)
+    # both seeds are better: Wilson's interval of two of two begins at 2 / (2 + 1.96²). Two of two succeed everywhere.
+    # Moody users halve all returns, so the score stays.
+    assert bandit[:2] == ["bandit", "1.00 [0.34, 1.00]"]
+    assert [bandit[2].split()[0], echo[2]] == ["100%", "-"]
+    assert bandit[3:5] == ["0.00 [0.00, 0.00]"] * 2
+    assert echo[1] == start[1] == "-"
+    line = table[(table.agent == "bandit") & (table.user == "plain") & (table.split == "iid_test")].iloc[0]
+    assert (float(line.improvement), float(line.pass_2), float(line.lost_other_users)) == pytest.approx((1, 1, 0))
+
+
+def test_groups_and_health_are_shown_where_records_have_them(board, tmp_path):
+    def told(one: Record) -> Record:
+        cells = [
+            replace(
+                cell, attributes={"mood": ["sad"] * 30 + ["gay"] * 30}, health={"role_flips": 0.25},
+                returns=[r - 0.2 * (i < 30) for i, r in enumerate(cell.returns)],
+            )
+            for cell in one.evaluations
+        ]  # fmt: skip
+        return replace(one, evaluations=cells)
+
+    markdown, table, _ = board([told(record("bandit", 0.6, seed, scenarios=60)) for seed in range(2)])
+    assert "p < .001; mood: sad < gay" in markdown and "| 25.0%" in markdown
+    assert float(table.group_gap_seen.iloc[0]) == pytest.approx(0.2) and set(table.role_flips) == {0.25}
+    groups = pd.read_csv(tmp_path / "out/leaderboard-groups.csv")
+    assert len(groups) == 2 * 4
+    assert groups[(groups.value == "sad") & (groups.user == "plain")]["return"].tolist() == pytest.approx([0.4, 0.4])
+
+
+def test_pairs_and_the_noise_floor_are_stored_beside_the_table(board, tmp_path):
+    seeds = [record("bandit", value, seed) for seed, value in enumerate((0.5, 0.6, 0.7, 0.8))]
+    board(seeds + FIXED)
+    pairs = pd.read_csv(tmp_path / "out/leaderboard-pairs.csv")
+    assert list(pairs.kind) == ["pair"] * 3 + ["A/A"] * 3
+    first = pairs.iloc[0]
+    assert (first["first"], first["second"], first.difference) == ("echo", "bandit", pytest.approx(1.2 - 0.65))
+    twins = pairs[pairs.kind == "A/A"]
+    assert list(twins["first"]) == [f"bandit (seeds {half})" for half in ("0 1", "0 2", "0 3")]
+    assert list(twins.difference) == pytest.approx([-0.2, -0.1, 0.0])
+
+
 def test_unscored_conversations_are_counted_and_left_out(board):
     one = record("bandit", 0.6)
     cell = one.evaluations[0]
@@ -146,8 +206,12 @@ def test_several_environments_have_an_interquartile_mean(board):
     elsewhere = [replace(one, env="elsewhere") for one in LEARNT + FIXED]
     markdown, _, _ = board(LEARNT + FIXED + elsewhere)
     assert "## All environments, budget tiny" in markdown
-    # runs score 0.4 and 0.6 in both environments; of the four the middle two are left
-    assert "| bandit     | 2     | 0.500 [0.400, 0.600]" in markdown
+    # Runs score 0.4 and 0.6 in both environments; of the four the middle two are left. Two runs are drawn as far from
+    # their mean as makes up for their number, 0.5 ± 0.1 √2; of 16 draws of four, 5 have the lower in the middle, 5 the
+    # upper. All four are above the start: Wilson's interval begins at 4 / (4 + 1.96²).
+    assert rows(markdown)[1] == [
+        "bandit", "2", "0.500 [0.359, 0.641]", "0.500 [0.359, 0.641]", "1.000 [0.510, 1.000]",
+    ]  # fmt: skip
 
 
 def test_a_bad_record_is_named_and_can_be_skipped(board, tmp_path):

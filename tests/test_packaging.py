@@ -22,8 +22,8 @@ DISTRIBUTIONS = {"yaml": "pyyaml", "hydra": "hydra-core"}
 IMPORTED_BY_OTHERS = {"accelerate"}
 """Dependencies that we don't import ourselves: TRL's trainers fail without."""
 
-IMPORTED_WHERE_NEEDED = {"minari", "openai", "peft"}
-"""Extras, whose absence is told in a sentence by what needs them."""
+IMPORTED_WHERE_NEEDED = {"minari", "openai", "peft", "trackio", "wandb"}
+"""Extras and trackers, whose absence is told in a sentence by what needs them."""
 
 
 def requirements(lines: list[str]) -> dict[str, Requirement]:
@@ -109,7 +109,7 @@ def wheel(tmp_path_factory) -> set[str]:
 
 def test_a_wheel_holds_every_source_phrasebook_model_and_configuration(wheel):
     paths = [path for room in ("envs", "agents", "benchmarks", "conf") for path in (ROOT / room).rglob("*")]
-    paths += (ROOT / "results").glob("*.py")
+    paths += [*(ROOT / "results").glob("*.py"), *(ROOT / "results/page").iterdir()]
     needed = {str(path.relative_to(ROOT)) for path in paths if path.is_file() and "__pycache__" not in path.parts}
     assert needed - wheel == set()
 

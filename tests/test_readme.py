@@ -1,62 +1,29 @@
 """What the README says can be done is done here, word by word: its files are written, its commands run."""
 
 import json
-import os
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 
 from results.record import Record
+from tests.documents import ROOT, commands, do, explained, files, section, write
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MOST_LINES = 60
 """An environment is one file and one YAML of so many lines together."""
 
 
-def section(title: str) -> str:
-    """The text under a heading, up to the next of its level."""
-    return re.split(r"^## ", README.split(f"\n## {title}\n")[1], flags=re.MULTILINE)[0]
-
-
-def files(text: str) -> dict[str, str]:
-    """Path → content of the files that a text gives: a path in backticks and a colon, then a block."""
-    return dict(re.findall(r"^`([\w/.]+)`:\n\n```\w+\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL))
-
-
-def commands(text: str) -> list[list[str]]:
-    """The lines of a text's shell blocks, as words."""
-    blocks = re.findall(r"^```sh\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines() if line]
-
-
-ENVIRONMENT, AGENT = section("Add an environment"), section("Add an agent")
+ENVIRONMENT, AGENT = section(README, "Add an environment"), section(README, "Add an agent")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A folder with the files of both tutorials, as a reader has it."""
     folder = tmp_path_factory.mktemp("reader")
-    for path, content in (files(ENVIRONMENT) | files(AGENT)).items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(content, encoding="utf-8")
+    write(files(ENVIRONMENT) | files(AGENT), folder)
     return folder
-
-
-def do(words: list[str], folder: Path) -> str:
-    """Run a command of the README in ``folder``; returns what it prints."""
-    assert words[0] == "python"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *words[1:]], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout
 
 
 def the_command(text: str, *words: str) -> list[str]:
@@ -89,8 +56,7 @@ def test_iterative_ppo_trains_in_the_environment_of_the_readme(folder):
     logged = {
         key for line in (path.parent / "metrics.jsonl").read_text().splitlines() for key in json.loads(line)["agent"]
     }
-    explained = set(re.findall(r"^\| `(\w+)`", (ROOT / "docs/metrics.md").read_text(encoding="utf-8"), re.MULTILINE))
-    assert logged and logged <= explained, f"docs/metrics.md does not explain {sorted(logged - explained)}"
+    assert logged and logged <= explained(), f"docs/metrics.md does not explain {sorted(logged - explained())}"
 
 
 def test_the_agent_of_the_readme_learns(folder):
@@ -100,7 +66,7 @@ def test_the_agent_of_the_readme_learns(folder):
 
 
 def test_the_python_of_the_readme_runs(capsys):
-    (code,) = re.findall(r"^```python\n(.*?)^```$", section("From Python"), flags=re.MULTILINE | re.DOTALL)
+    (code,) = re.findall(r"^```python\n(.*?)^```$", section(README, "From Python"), flags=re.MULTILINE | re.DOTALL)
     exec(compile(code, "README.md", "exec"), {})
     assert "What will you use the bicycle for?" in capsys.readouterr().out
 
@@ -128,7 +94,7 @@ def test_the_modules_that_the_readme_runs_exist():
 
 
 def test_the_tree_names_files_that_exist():
-    (tree,) = re.findall(r"^```text\n(.*?)^```$", section("Where things are"), flags=re.MULTILINE | re.DOTALL)
+    (tree,) = re.findall(r"^```text\n(.*?)^```$", section(README, "Where things are"), flags=re.MULTILINE | re.DOTALL)
     room = ROOT
     for line in tree.splitlines():
         name = line.split()[0]
@@ -138,13 +104,6 @@ def test_the_tree_names_files_that_exist():
         else:
             assert (room / name).exists(), f"{room.name}/{name}"
         assert len(line.split()) > 1, f"{name} has no phrase"
-
-
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_links_within_the_repository_lead_somewhere(document):
-    text = (ROOT / document).read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
-    assert all((ROOT / link.partition("#")[0]).exists() for link in links), links
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", ".ci/run"])

@@ -14,9 +14,10 @@ from omegaconf import open_dict
 import benchmarks.evaluate
 import benchmarks.run
 from benchmarks.checkpoint import RunFolder, write_whole
-from benchmarks.kill_test import compare, kill_test
+from benchmarks.kill_test import kill_test
 from benchmarks.progress import RunError
 from benchmarks.run import main
+from benchmarks.same import compare
 
 CONF = Path(__file__).parent / "conf"
 WORDS = ["env=shop", "budget=tiny", "agent=bandit"]

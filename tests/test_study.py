@@ -18,7 +18,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from benchmarks.cells import Cell
+from benchmarks.cells import Cell, choose
 from benchmarks.judging import load_judge
 from benchmarks.progress import RunError
 from benchmarks.run import CONF
@@ -32,7 +32,7 @@ from benchmarks.studies.claims import (
     spread_larger,
 )
 from benchmarks.studies.evidence import Comparison, Evidence
-from benchmarks.study import Study, choose, main
+from benchmarks.study import Study, main
 from results.record import Evaluation, Record
 from results.statistics import Estimate
 from results.study_page import CellRow, Page, Table, csv, markdown, method_table
@@ -160,19 +160,20 @@ def with_returns(returns: dict[str, list[list[float]]]) -> Evidence:
 
 
 def test_a_return_is_recovered_if_the_difference_stays_above_the_margin():
-    have = with_returns({"aim": [[0.5] * 9, [0.6] * 9], "near": [[0.54] * 9] * 2, "far": [[0.3] * 9] * 2})
+    # Of two seeds s / √2 is .005, and t of one degree of freedom 12.706: ± .0635
+    have = with_returns({"aim": [[0.545] * 9, [0.555] * 9], "near": [[0.54] * 9] * 2, "far": [[0.3] * 9] * 2})
     inside, close = recovers(have, claim="Claim", method="near", reference="aim", margin=0.1, number="-")
-    assert inside.measured == "0.54 [0.54, 0.54] against 0.55 [0.5, 0.6]"
-    assert close.measured == "difference -0.01 [-0.06, 0.04]"
+    assert inside.measured == "0.54 [0.54, 0.54] against 0.55 [0.486, 0.614]"
+    assert close.measured == "difference -0.01 [-0.0735, 0.0535]"
     assert (inside.verdict, close.verdict) == ("holds", "holds")
     below, away = recovers(have, claim="Claim", method="far", reference="aim", margin=0.1, number="-")
-    assert (below.verdict, away.verdict) == ("fails", "fails")  # -.25 [-.3, -.2]
+    assert (below.verdict, away.verdict) == ("fails", "fails")  # -.25 [-.31, -.19]
     _, unclear = recovers(have, claim="Claim", method="near", reference="aim", margin=0.05, number="-")
     assert unclear.verdict == "undecided"
     (more,) = returns_more(have, claim="Claim", pairs=[["aim", "far"]], number="-")
     assert (more.verdict, more.measured) == (
         "holds",
-        "0.55 [0.5, 0.6] against 0.3 [0.3, 0.3], difference 0.25 [0.2, 0.3]",
+        "0.55 [0.486, 0.614] against 0.3 [0.3, 0.3], difference 0.25 [0.186, 0.314]",
     )
     for margin, verdict in ((0.35, "holds"), (0.25, "undecided"), (0.1, "fails")):
         (one,) = returns_alike(have, claim="Claim", pairs=[["aim", "far"]], margin=margin, number="-")

@@ -9,9 +9,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from agents.chat_model import ChatModel
 from agents.token_q import Perturbed, TokenQ
+from agents.token_q_learner import TokenQLearner
 from envs.chat_format import train_tokenizer
 from envs.conversation import Conversation
 from envs.decoding import Decoder, small_model
+from envs.trajectory import Step, Trajectory, Utterance
 
 TALK = Conversation().then("user", "which bicycle do you have for me")
 LONGER = TALK.then("agent", "this one is red").then("user", "which one")
@@ -149,3 +151,36 @@ def test_what_a_perturbed_policy_can_not_do_is_refused(tmp_path):
         Perturbed(policy, one.q, -1.0)
     with pytest.raises(ValueError, match="not both"):
         Decoder(policy.model, policy.tokenizer, policy.model, 0.5, perturbation=one._decoder._rows._perturbation)
+
+
+LATER = Trajectory(1, "", TALK.turns, (Step(Utterance("this one"), "which", 0.0),), False, "exchange_limit", None, True)
+
+
+class Untaught(TokenQLearner):
+    """Speaks by a Q that is given to it."""
+
+    def __init__(self, policy: ChatModel, q: TokenQ, beta: float):
+        self.start, self.q, self.policy = policy, q, Perturbed(policy, q, beta)
+
+    def loss(self, states, batch):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-3], ids=["trunk stays", "trunk learns"])
+def test_a_critique_has_q_at_the_end_of_a_turn_and_the_mean_q_of_what_begins_it(rate: float):
+    policy = speaker()
+    q = some_q(policy, rate)
+    steps = (Step(Utterance("this one is red"), "which one", 0.0), Step(Utterance("that one is blue"), "do", 1.0))
+    talk = Trajectory(0, "", TALK.turns, steps, True, "outcome", True, True)
+    read = policy.trajectory_tokens(talk)
+    odds = perturbed_by_hand(policy, q, 1.5, read.ids).exp()
+    with torch.no_grad():
+        states = q.reader.trunk(input_ids=torch.tensor([read.ids])).last_hidden_state[0]
+        values = q.least(states)  # [T, V]
+    critique = Untaught(policy, q, 1.5).critique([LATER, talk])
+    own = slice(-2, None)  # the turns of the talk, behind another's
+    said = [values[end - 1, read.ids[end]].item() for end in read.turn_ends]
+    mean = [(odds[before] * values[before]).sum().item() for before in read.prompt_ends]
+    assert critique.action_values[own] == pytest.approx(said, abs=1e-4)
+    assert critique.values[own] == pytest.approx(mean, abs=1e-4)
+    assert critique.advantages[own] == pytest.approx(np.subtract(said, mean), abs=1e-4)

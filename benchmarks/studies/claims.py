@@ -16,12 +16,11 @@ from scipy.stats import f as f_distribution
 
 from benchmarks.progress import RunError
 from benchmarks.studies.evidence import Comparison, Evidence
+from results.crossed import difference_interval, mean_interval
 from results.statistics import (
     Estimate,
     Floats,
-    difference_interval,
     interval,
-    mean_interval,
     resampled_means,
     scenario_weights,
 )
@@ -167,14 +166,11 @@ def _differ(
 
 
 def _returns(evidence: Evidence, first: str, second: str) -> tuple[Estimate, Estimate, Estimate]:
-    """The mean returns of two methods and the difference between them, on the same resampled scenarios."""
+    """The mean returns of two methods and the difference between them, on the same scenarios."""
     (values, keys), (others, other_keys) = evidence.returns(first), evidence.returns(second)
     if keys != other_keys:
         raise RunError(f"{first} and {second} were evaluated on different scenarios; run them with one budget.")
-    rng = np.random.default_rng(0)
-    weights = scenario_weights(keys, rng)
-    difference = difference_interval(values, others, weights, rng)
-    return mean_interval(values, weights, rng), mean_interval(others, weights, rng), difference
+    return mean_interval(values, keys), mean_interval(others, keys), difference_interval(values, others, keys)
 
 
 def best_setting_smaller(
@@ -251,6 +247,8 @@ def _judged(
 ) -> Verdict:
     if not math.isfinite(estimate.value):
         return _not_measured(claim, number_to_match, "the judge decided on no conversation")
+    if not math.isfinite(estimate.low):
+        return _not_measured(claim, number_to_match, "one seed on scenarios of one key has no interval")
     return Verdict(claim, number_to_match, measured, estimate.low, estimate.high, outcome, note.strip())
 
 

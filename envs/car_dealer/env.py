@@ -47,11 +47,11 @@ from envs.car_dealer.catalogue import (
     TYPES,
     UNSEEN_PERSONALITIES,
 )
-from envs.car_dealer.language import buyer_phrasebook
+from envs.car_dealer.language import buyer_parser, buyer_phrasebook, dealer_parser
 from envs.car_dealer.program import HORIZON, Mind, Profile
 from envs.car_dealer.rewards import REWARDS, Reward
 from envs.car_dealer.users import program_buyer
-from envs.conversation import Turn
+from envs.conversation import Speaker, Turn
 from envs.env import Assessment, ConversationEnv, Episode, Scenario, StopReason
 from envs.users import UserSimulator
 from envs.vector import ConversationVectorEnv
@@ -107,6 +107,11 @@ class CarDealerEnv(ConversationEnv):
     def assess(self, episodes: Sequence[Episode]) -> list[Assessment]:
         reward = REWARDS[self.reward]
         return [_assess(episode.scenario.facts, episode.memory, reward) for episode in episodes]
+
+    def acts_in(self, speaker: Speaker, texts: Sequence[str]) -> list[tuple[Act, ...]]:
+        if speaker == "agent":
+            return [(act,) for act in dealer_parser().parse(texts)]
+        return buyer_parser().parse_moves(texts)
 
 
 def _assess(profile: Profile, mind: object, reward: Reward) -> Assessment:

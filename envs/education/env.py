@@ -26,11 +26,12 @@ from typing import Any, Final
 import numpy as np
 
 from envs.acts import Act
-from envs.conversation import Turn
+from envs.conversation import Speaker, Turn
 from envs.education.arbiter import EducationArbiter
 from envs.education.briefs import agent_brief, student_brief
 from envs.education.catalogue import MISCONCEPTIONS, PRIORS, REACTIONS, TOPICS, UNSEEN_TOPICS, WAYS
 from envs.education.knowledge import USUAL_STYLES
+from envs.education.language import student_parser, teacher_parser
 from envs.education.program import HORIZON, MAX_COMFORT, MAX_ENGAGEMENT, Mind, Profile
 from envs.education.prompted import Told
 from envs.education.users import hybrid_student, opening_words, program_student
@@ -75,6 +76,11 @@ class EducationEnv(ConversationEnv):
 
     def assess(self, episodes: Sequence[Episode]) -> list[Assessment]:
         return [_assess(episode.memory) for episode in episodes]
+
+    def acts_in(self, speaker: Speaker, texts: Sequence[str]) -> list[tuple[Act, ...]]:
+        if speaker == "agent":
+            return [(act,) for act in teacher_parser().parse(texts)]
+        return student_parser().parse_moves(texts)
 
     def arbiter(self) -> EducationArbiter:
         """Who keeps the books when somebody else speaks for the student."""

@@ -20,11 +20,11 @@ from typing import Any, Final
 import numpy as np
 
 from envs.acts import Act
-from envs.conversation import Turn
+from envs.conversation import Speaker, Turn
 from envs.env import Assessment, ConversationEnv, Episode, Scenario, StopReason
 from envs.sales.arbiter import SalesArbiter
 from envs.sales.catalogue import BUDGETS, CATALOGUE, NEEDS, OFFERS, WORRIES
-from envs.sales.language import buyer_phrasebook
+from envs.sales.language import buyer_parser, buyer_phrasebook, seller_parser
 from envs.sales.person import model_buyer, naive_model_buyer
 from envs.sales.program import PATIENCE, Mind, Profile
 from envs.sales.users import hybrid_buyer, program_buyer
@@ -74,6 +74,11 @@ class SalesEnv(ConversationEnv):
 
     def assess(self, episodes: Sequence[Episode]) -> list[Assessment]:
         return [_assess(episode.memory) for episode in episodes]
+
+    def acts_in(self, speaker: Speaker, texts: Sequence[str]) -> list[tuple[Act, ...]]:
+        if speaker == "agent":
+            return [(act,) for act in seller_parser().parse(texts)]
+        return buyer_parser().parse_moves(texts)
 
     def arbiter(self) -> SalesArbiter:
         """Who keeps the books when somebody else sits in the buyer's seat."""

@@ -27,6 +27,8 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from envs.acts import Act
+from envs.conversation import Speaker
 from envs.env import Assessment, ConversationEnv, Episode, Scenario, StopReason
 from envs.suggested_response.business import HABITS, MODES, UNSEEN_HABITS, Business, business_brief
 from envs.suggested_response.users import Facts, SuggestedUser, Talk, auto_reply_user, business_user
@@ -98,6 +100,10 @@ class SuggestedResponseEnv(ConversationEnv):
             else Assessment(judged=False)
             for talk in talks
         ]
+
+    def acts_in(self, speaker: Speaker, texts: Sequence[str]) -> list[tuple[Act, ...]] | None:
+        """What suggestions do; a reply holds what was sent as well, and is not read."""
+        return self._wrapped[self.split].acts_in(speaker, texts) if speaker == "agent" else None
 
     def _assessed(self, talk: Talk, own: Assessment | None) -> Assessment:
         """What the wrapped world says of the talk (None: one fell silent, and it is not asked), as this world does."""

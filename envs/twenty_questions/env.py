@@ -29,10 +29,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from envs.acts import Act
-from envs.conversation import Turn
+from envs.acts import UNCLEAR, Act
+from envs.conversation import Speaker, Turn
 from envs.env import Assessment, ConversationEnv, Episode, Scenario, StopReason
-from envs.twenty_questions.language import answerer_phrasebook, asker_phrasebook, with_article
+from envs.twenty_questions.language import (
+    answer_of,
+    answerer_phrasebook,
+    asker_phrasebook,
+    question_of,
+    with_article,
+)
 from envs.twenty_questions.program import DISTRACTED, HORIZON, MANNERS, OPENINGS, Mind, Secret
 from envs.twenty_questions.table import TABLE
 from envs.twenty_questions.users import program_answerer
@@ -82,6 +88,11 @@ class TwentyQuestionsEnv(ConversationEnv):
 
     def assess(self, episodes: Sequence[Episode]) -> list[Assessment]:
         return [_assess(episode.memory) for episode in episodes]
+
+    def acts_in(self, speaker: Speaker, texts: Sequence[str]) -> list[tuple[Act, ...]]:
+        if speaker == "agent":
+            return [(question_of(text) or UNCLEAR,) for text in texts]
+        return [(answer_of(text) or UNCLEAR,) for text in texts]
 
 
 def opening_words(secret: Secret, rng: np.random.Generator) -> str:

@@ -1,0 +1,138 @@
+"""The page's figures as files: profiles, win rates, transfer and cost, PNG and SVG; learning curves have their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from results import curves, heat_map
+from results.report_data import profiles, scored, win_table
+from results.sections import Section
+from results.statistics import Estimate
+
+FORMATS = ("png", "svg")
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6200", "#56B4E9", "#444444", "#7A3B2E")
+_STYLES = ("-", "--", ":")
+
+
+def draw_all(sections: Sequence[Section], out: Path) -> list[Path]:
+    """Every figure of every section below ``out``; returns their paths."""
+    out.mkdir(parents=True, exist_ok=True)
+    drawn: list[Path] = []
+    for section in sections:
+        for draw in (curves.draw, draw_profiles, draw_wins, draw_transfer, draw_cost):
+            drawn += draw(section, out)
+    return drawn
+
+
+def draw_profiles(section: Section, out: Path) -> list[Path]:
+    """The share of conversations that return more than τ, a line and a 95% band per agent."""
+    found = profiles(section, section.ranked)
+    if not found:
+        return []
+    figure, axes = plt.subplots(figsize=(7.5, 4.6))
+    for n, (entry, one) in enumerate(zip(section.ranked, found["series"], strict=True)):
+        colour, style = _COLOURS[n % len(_COLOURS)], _STYLES[n // len(_COLOURS) % len(_STYLES)]
+        axes.step(found["tau"], one["share"], where="post", color=colour, linestyle=style, label=entry.agent)
+        axes.fill_between(found["tau"], one["low"], one["high"], step="post", color=colour, alpha=0.13, linewidth=0)
+    axes.set_xlabel("return τ")
+    axes.set_ylabel("share of conversations that return more")
+    axes.set_ylim(0, 1)
+    _dress(axes, f"{section.title}: {section.user}, {section.splits[0]}")
+    return _save(figure, out, f"profiles-{section.name}")
+
+
+def draw_wins(section: Section, out: Path) -> list[Path]:
+    """Win rates with the training user on the main split, a tie one half; nothing for a single agent."""
+    entries = section.ranked
+    if len(entries) < 2:
+        return []
+    rates = win_table(section, entries, section.cells[0])
+    named = replace(rates, agents=tuple(entry.agent for entry in entries))
+    paths = [out / f"winrates-returns-{section.name}.{suffix}" for suffix in FORMATS]
+    heat_map.draw(named, f"{section.title}: who returns more, {section.user}, {section.splits[0]}", paths)
+    return paths
+
+
+def draw_transfer(section: Section, out: Path) -> list[Path]:
+    """Every agent with every user and split, as a heat map of scores, or of returns where there are none."""
+    cells, entries = section.cells, section.ranked
+    if len(cells) < 2:
+        return []
+    measures = [[section.measures[entry, cell] for cell in cells] for entry in entries]
+    what = "score" if scored(section) else "return"
+    table = np.array([[_value(one.score if scored(section) else one.returns) for one in row] for row in measures])
+    figure, axes = plt.subplots(figsize=(2.6 + 1.25 * len(cells), 1.6 + 0.42 * len(entries)))
+    axes.imshow(np.ma.masked_invalid(table), cmap="Blues", aspect="auto", alpha=0.75)
+    for y, x in np.argwhere(np.isfinite(table)):
+        high = table[y, x] > np.nanmin(table) + 0.75 * np.ptp(table[np.isfinite(table)])
+        axes.text(x, y, f"{table[y, x]:z.2f}", ha="center", va="center", color="white" if high else "black", fontsize=9)
+    axes.set_xticks(range(len(cells)), [f"{users[0]}\n{split}" for users, split in cells], fontsize=9)
+    axes.set_yticks(range(len(entries)), [entry.agent for entry in entries], fontsize=9)
+    axes.set_title(f"{section.title}: {what} with every user", loc="left", fontsize=11)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return _save(figure, out, f"users-{section.name}")
+
+
+def draw_cost(section: Section, out: Path) -> list[Path]:
+    """Score or return of the learners against what learning took: conversations, agent's tokens, seconds."""
+    learners = [entry for entry in section.ranked if entry.first.learns]
+    if not learners:
+        return []
+    figure, panels = plt.subplots(1, 3, figsize=(11, 3.8), sharey=True)
+    costs = {
+        "conversations": [np.mean([r.spent.conversations for r in e.records]) for e in learners],
+        "agent tokens, thousands": [np.mean([r.spent.agent_tokens for r in e.records]) / 1000 for e in learners],
+        "learning, minutes": [np.mean([r.seconds.learning for r in e.records]) / 60 for e in learners],
+    }
+    for axes, (label, spent) in zip(panels, costs.items(), strict=True):
+        for n, (entry, cost) in enumerate(zip(learners, spent, strict=True)):
+            reached = section.main(entry).score if scored(section) else section.main(entry).returns
+            if reached is None or not np.isfinite(reached.value):
+                continue
+            ends = np.nan_to_num([[reached.value - reached.low], [reached.high - reached.value]]).clip(min=0.0)
+            marker = "os^"[n // len(_COLOURS) % 3]
+            axes.errorbar(
+                [cost], [reached.value], ends, fmt=marker, color=_COLOURS[n % len(_COLOURS)], label=entry.agent
+            )
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel(label)
+        axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("score" if scored(section) else "mean return")
+    panels[0].set_title(section.title, loc="left", fontsize=11)
+    panels[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _save(figure, out, f"cost-{section.name}")
+
+
+def _value(estimate: Estimate | None) -> float:
+    return float("nan") if estimate is None else estimate.value
+
+
+def _dress(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _save(figure: Figure, out: Path, name: str) -> list[Path]:
+    paths = [out / f"{name}.{suffix}" for suffix in FORMATS]
+    for path in paths:
+        figure.savefig(path, dpi=160, bbox_inches="tight", metadata={"Date": None} if path.suffix == ".svg" else None)
+    plt.close(figure)
+    return paths

@@ -1,0 +1,63 @@
+"""The same suite on an existing engine: its records are those of processes of one's own, to the last digit."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks.same import main as same
+
+TOYS = Path(__file__).parent / "conf"
+ROOT = TOYS.parents[1]
+ENGINES = {
+    "ray": ("hydra_plugins.hydra_ray_launcher", ["hydra/launcher=ray"]),
+    "submitit": ("hydra_plugins.hydra_submitit_launcher", ["hydra/launcher=submitit_local"]),
+}
+
+
+def installed(plugin: str) -> bool:
+    try:
+        return importlib.util.find_spec(plugin) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with the toys' configuration and a suite of them, run here."""
+    folder = tmp_path_factory.mktemp("launchers")
+    shutil.copytree(TOYS, folder / "conf")
+    (folder / "conf/suite").mkdir()
+    toys = {
+        "title": "Toys",
+        "common": {"budget": "tiny"},
+        "worlds": {"shop": {}},
+        "agents": {"always_red": {"seeds": [0]}, "bandit": None},
+        "seeds": [0, 1],
+    }
+    (folder / "conf/suite/toys.yaml").write_text(yaml.safe_dump(toys))
+    subprocess.run(command(folder, "here"), cwd=ROOT, check=True, timeout=120)
+    return folder
+
+
+def command(place: Path, results: str, *words: str) -> list[str]:
+    folders = [f"results={place / results}", f"out={place / results}-table", f"hydra.sweep.dir={place / 'sweep'}"]
+    options = ["--multirun"] if words else []
+    start = [sys.executable, "-m", "benchmarks.suite", f"--config-dir={place / 'conf'}", *options]
+    return [*start, "suite=toys", *folders, *words]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_records_are_those_of_ones_own_processes(place, engine):
+    plugin, words = ENGINES[engine]
+    if not installed(plugin):
+        pytest.skip(f"{plugin} is not installed; pip install -e '.[ray,slurm]'")
+    subprocess.run(command(place, engine, *words, "shard=0/2,1/2"), cwd=ROOT, check=True, timeout=300)
+    assert same([str(place / "here"), str(place / engine)]) == 0
