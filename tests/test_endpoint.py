@@ -88,14 +88,18 @@ def test_further_fields_are_sent_and_null_takes_one_out(connect):
 # ---- failures -------------------------------------------------------------------------------------------------------
 
 
+PATIENCE = 6.0
+"""Seconds until a question counts as unanswered: more than any answer takes on a machine with other work to do."""
+
+
 def plan(n: int) -> list[str | None]:
     """Every fifth request fails, all faults in turn."""
     return [FAULTS[i // 5 % len(FAULTS)] if i % 5 == 0 else None for i in range(n)]
 
 
 def test_of_a_thousand_calls_a_fifth_fails_and_every_answer_is_still_the_right_one(connect):
-    with serving(Server(faults=plan(25), hang=2.5)) as server:
-        model = connect(server, timeout=1.5, concurrency=16, attempts=8)
+    with serving(Server(faults=plan(25), hang=PATIENCE + 2)) as server:
+        model = connect(server, timeout=PATIENCE, concurrency=16, attempts=8)
         said = model.complete(chats(1000), range(1000))
     assert [one.text for one in said] == [f"heard: offer {i}" for i in range(1000)]
     assert not model.tally.failures and model.tally.answered == 1000
@@ -106,8 +110,8 @@ def test_of_a_thousand_calls_a_fifth_fails_and_every_answer_is_still_the_right_o
 
 
 def test_asked_once_only_every_failure_is_named_and_never_words(connect):
-    with serving(Server(faults=plan(25), hang=2.5)) as server:
-        model = connect(server, timeout=1.5, concurrency=16, attempts=1)
+    with serving(Server(faults=plan(25), hang=PATIENCE + 2)) as server:
+        model = connect(server, timeout=PATIENCE, concurrency=16, attempts=1)
         said = model.complete(chats(300), range(300))
     failed = [one for one in said if one.failure]
     assert len(failed) == server.erred.total() == 60 and not any(one.text for one in failed)
@@ -119,8 +123,8 @@ def test_asked_once_only_every_failure_is_named_and_never_words(connect):
 
 def test_faults_cost_little_more_than_their_share(connect):
     def seconds(faults: Sequence[str | None]) -> float:
-        with serving(Server(faults=faults, latency=0.3, hang=2.0)) as server:
-            model = connect(server, timeout=1.0, concurrency=16, attempts=8)
+        with serving(Server(faults=faults, latency=0.3)) as server:
+            model = connect(server, timeout=30.0, concurrency=16, attempts=8)
             model.complete(chats(16), range(1000, 1016))  # connects
             model.tally.retries.clear()
             began = time.perf_counter()
@@ -129,19 +133,20 @@ def test_faults_cost_little_more_than_their_share(connect):
             assert bool(model.tally.retries) == bool(faults[0])
             return took
 
-    faultless, faulty = seconds([None]), seconds(plan(25))
-    assert faultless / faulty >= 0.8 * 0.8  # a fifth of the calls is lost whatever one does
+    # one that hangs costs its whole timeout, whatever one does: not here
+    faultless, faulty = seconds([None]), seconds([fault if fault != "hang" else None for fault in plan(25)])
+    assert faultless / faulty >= 0.8 * 0.8  # a sixth of the calls is lost whatever one does
 
 
 def test_those_who_pause_keep_nobody_from_asking(connect):
     with serving(Server(first_fails=True)) as server:
-        model = connect(server, pause=0.4, concurrency=2)
+        model = connect(server, pause=2.0, concurrency=2)
         model.complete(chats(1), [99])  # connects
         began = time.perf_counter()
         model.complete(chats(40), range(40))
         took = time.perf_counter() - began
     assert model.tally.retries == {"rate_limited": 41}
-    assert took < 40 * 0.2 / 2  # at least what it would take if those who pause counted as asking
+    assert took < 40 * 1.0 / 2  # at least what it would take if those who pause counted as asking
 
 
 def test_an_answer_that_dribbles_in_is_too_late(connect):

@@ -443,11 +443,11 @@ def test_rewards_values_and_the_end_are_shown(page):
 
 def test_a_link_opens_its_conversation_and_keeps_its_filters(page):
     page.go(f"conversations?agent=bandit&outcome=success&id={FIRST}2")
+    page.until(lambda: "scenario 2" in page.text("#detail .facts"))
     assert page.one("#filter-agent").get_attribute("value") == "bandit"
-    assert "scenario 2" in page.text("#detail .facts")
     page.one("#list").send_keys("j")
     page.until(lambda: "scenario 4" in page.text("#detail .facts"))
-    assert "outcome=success" in page.driver.current_url and page.driver.current_url.endswith("%7C4")
+    page.until(lambda: "outcome=success" in page.driver.current_url and page.driver.current_url.endswith("%7C4"))
     page.click('nav a[data-view="notes"]')
     page.click('nav a[data-view="conversations"]')  # all is as it was left
     page.until(lambda: "outcome=success" in page.driver.current_url and "scenario 4" in page.text("#detail .facts"))
