@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import lzma
 import os
 import sys
 import tarfile
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             new, there = unpack(options.archives, options.runs)
             print(f"{new} runs unpacked into {options.runs}, {there} were there already.")
-    except (RecordError, OSError, tarfile.TarError) as error:
+    except (RecordError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
@@ -99,13 +100,16 @@ def unpack(archives: Path, runs: Path) -> tuple[int, int]:
 def _read(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """The packed runs: the folder's name, and the files by name, the record last."""
     runs: dict[str, dict[str, bytes]] = {}
-    with tarfile.open(path, "r:xz") as archive:
-        for one in archive:
-            name = PurePosixPath(one.name)
-            content = archive.extractfile(one)
-            if content is None or name.name not in FILES or name.is_absolute() or ".." in name.parts:
-                raise RecordError(f"{path} holds {one.name}, which is no part of a run; get the archive again.")
-            runs.setdefault(name.parent.as_posix(), {})[name.name] = content.read()
+    try:
+        with tarfile.open(path, "r:xz") as archive:
+            for one in archive:
+                place = PurePosixPath(one.name)
+                content = archive.extractfile(one)
+                if content is None or place.name not in FILES or place.is_absolute() or ".." in place.parts:
+                    raise RecordError(f"{path} holds {one.name}, which is no part of a run; get the archive again.")
+                runs.setdefault(place.parent.as_posix(), {})[place.name] = content.read()
+    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+        raise RecordError(f"{path} can't be read: {error}. Get the archive again.") from error
     for name, files in runs.items():
         if "record.json" not in files:
             raise RecordError(f"{path}: {name} has no record.json; get the archive again.")

@@ -221,7 +221,7 @@ def test_your_first_method_ends_with_a_row_on_the_table(tmp_path):
     (row,) = [line for line in table.splitlines() if re.match(r"\| *weighted +\| program +\|", line)]
     assert re.search(r"-?\d\.\d\d \[-?\d\.\d\d, -?\d\.\d\d\]", row)  # its score, with an interval
     (path,) = tmp_path.glob("results/runs/twenty_questions/program/weighted/smoke/seed0/record.json")
-    assert Record.load(path).spent.conversations == 32
+    assert Record.load(path).spent.conversations == 16
 
 
 def test_your_first_world_is_learnt_in_and_passes_the_conformance_kit(tmp_path):
@@ -229,6 +229,6 @@ def test_your_first_world_is_learnt_in_and_passes_the_conformance_kit(tmp_path):
     assert report.count(" passed ") == len(report.splitlines()) >= 20
     runs = tmp_path / "results/runs/lost_property/visitor"
     records = {name: Record.load(runs / name / "smoke/seed0/record.json") for name in ("clerk", "careful", "reinforce")}
-    assert records["reinforce"].spent.conversations == 32
+    assert records["reinforce"].spent.conversations == 16
     (careful,) = [one for one in records["careful"].evaluations if one.split == "test"]
     assert set(careful.returns) == {1.1 - 0.1 * 3}  # two questions, then the umbrella

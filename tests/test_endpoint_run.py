@@ -18,7 +18,8 @@ from results.record import Record
 from tests.endpoint_server import FAULTS, Server, serving
 
 KEY = "sk-very-secret-1234567890"
-WORDS = ["agent=expert", "env=sales", "budget=smoke", "+budget.users=own", "endpoint.pause=0.001", "endpoint.timeout=1"]
+WORDS = ["agent=expert", "env=sales", "budget=smoke", "budget.scenarios=16", "+budget.users=own"]
+WORDS += ["endpoint.pause=0.001", "endpoint.timeout=4"]
 
 
 def buyer(request: Mapping[str, Any]) -> str:
@@ -49,7 +50,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 def test_failures_are_unscored_counted_by_kind_and_told_and_the_key_is_nowhere(run, tmp_path: Path, capfd):
     faults = [FAULTS[i // 20 % 5] if i % 20 == 0 else None for i in range(100)]
-    with serving(Server(answer=buyer, faults=faults, hang=2.0)) as server:
+    with serving(Server(answer=buyer, faults=faults, hang=6.0)) as server:
         record = run(server, "user=endpoint_person", "endpoint.attempts=1")
     told = capfd.readouterr()
     for one in record.evaluations:
@@ -111,7 +112,7 @@ def test_a_model_as_the_voice_changes_nothing_that_pays(run):
     assert record.config["guest"]["model"] == record.config["endpoint"]  # what was asked stands in the record
     assert "guests" not in record.config["env"] and "model" not in record.config
     assert not {"max_cost", "cache", "timeout"} & record.config["endpoint"].keys()  # how it was asked does not
-    assert record.variant == ["+budget.users=own"]
+    assert set(record.variant) == {"budget.scenarios=16", "+budget.users=own"}
 
 
 def test_who_is_not_there_is_no_part_of_a_run(run):

@@ -56,7 +56,7 @@ def spoil(runs: Path, change: Callable[[list[dict]], object], split: str = "iid_
 def test_transcripts_that_are_what_they_say_agree(made, capsys):
     assert replay.main([str(made / "runs")]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == 4 and all(line.endswith("agrees (16 conversations)") for line in said)
+    assert len(said) == 4 and all(line.endswith("agrees (8 conversations)") for line in said)
 
 
 def test_a_better_reward_is_found_out(runs, capsys):
@@ -91,7 +91,7 @@ def test_a_reply_in_other_words_is_counted_and_does_not_disagree(runs, capsys):
 
     spoil(runs, reworded)
     assert replay.main([str(runs)]) == 0
-    assert "agrees (16 conversations, 1 replies in other words)" in capsys.readouterr().out
+    assert "agrees (8 conversations, 1 replies in other words)" in capsys.readouterr().out
 
 
 def test_conversations_that_ended_unscored_are_left_out_and_counted(runs, capsys):
@@ -100,7 +100,7 @@ def test_conversations_that_ended_unscored_are_left_out_and_counted(runs, capsys
 
     spoil(runs, fail)
     assert replay.main([str(runs)]) == 1  # the record has a score there
-    assert "DISAGREES (16 conversations, 1 unscored, left out)" in capsys.readouterr().out
+    assert "DISAGREES (8 conversations, 1 unscored, left out)" in capsys.readouterr().out
 
 
 def test_an_update_writes_what_is_derived_and_nothing_else(runs):

@@ -128,7 +128,8 @@ def _mind_after(known: Knowledge, mind: Mind, act: Act, moves: tuple[Act, ...]) 
         if {move.kind for move in outcome.moves} - {"hurry"} <= kinds | {"tell_worry", "tell_need"} and (
             outcome.moves[0].kind == moves[0].kind
         ):
-            return replace(outcome.mind, hurried=mind.hurried or Act("hurry") in moves)
+            hurried = mind.hurried or Act("hurry") in moves
+            return outcome.mind if outcome.mind.hurried == hurried else replace(outcome.mind, hurried=hurried)
     return replace(mind, spent=mind.spent + 1)
 
 

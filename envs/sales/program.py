@@ -161,15 +161,14 @@ def _stay_or_leave(profile: Profile, reaction: Outcome) -> list[tuple[float, tup
     mind, left = reaction.mind, (Act("leave"),)
     if mind.outcome != "open":
         return [(1.0, reaction.moves, mind)]
-    gone = replace(mind, outcome="left")
     if mind.spent >= profile.patience:
-        return [(1.0, left, gone)]
+        return [(1.0, left, replace(mind, outcome="left"))]
     moves, stays = reaction.moves, mind
     if not mind.hurried and profile.patience - mind.spent <= HURRY_AT:
         moves, stays = (*moves[:1], Act("hurry")), replace(mind, hurried=True)
     if not profile.idle:
         return [(1.0, moves, stays)]
-    return [(1 - _IDLE_LEAVES, moves, stays), (_IDLE_LEAVES, left, gone)]
+    return [(1 - _IDLE_LEAVES, moves, stays), (_IDLE_LEAVES, left, replace(mind, outcome="left"))]
 
 
 def _trust(mind: Mind, change: int, cost: int = 1, **changes: object) -> Mind:
