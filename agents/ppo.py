@@ -165,7 +165,7 @@ class PPO:
         gained = torch.cat([last - value for _, _, value, last in raw])
         mean, unit = torch.cat([advantages for _, advantages, _, _ in raw]).mean(), scorer.spread
         device = policy.model.device
-        logs.append({"q_gain": gained.mean().item(), "q_spread": gained.std().item()})
+        logs.append({"q_gain": gained.mean().item(), "q_spread": gained.std(correction=0).item()})
         with torch.no_grad():
             return [
                 _Batch(

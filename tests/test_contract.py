@@ -4,15 +4,15 @@ is missing."""
 from __future__ import annotations
 
 import json
-import sys
 from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
 
-from benchmarks.run import main
+from benchmarks.progress import RunError
 from results.record import Record
+from tests.composed import run
 from tests.documents import explained
 
 ROOT = Path(__file__).parent.parent
@@ -31,15 +31,13 @@ def first_user(world: str) -> str:
 
 @pytest.mark.long
 @pytest.mark.parametrize(("world", "agent"), list(product(WORLDS, AGENTS)))
-def test_every_agent_runs_in_every_world(world: str, agent: str, tmp_path: Path, monkeypatch, capsys):
+def test_every_agent_runs_in_every_world(world: str, agent: str, tmp_path: Path):
     words = [f"agent={agent}", f"env={world}", f"user={first_user(world)}", "+budget.users=own", "budget=smoke"]
-    monkeypatch.setattr(sys, "argv", ["run.py", *words, f"results={tmp_path}", "forks.moments=1"])
     try:
-        main()
-    except SystemExit as stop:
-        said = capsys.readouterr().err
-        assert world not in WHOLE, said
-        assert stop.code == 1 and "Traceback" not in said and len(said.splitlines()) < 12
+        run(*words, f"results={tmp_path}", "forks.moments=1")
+    except RunError as error:
+        assert world not in WHOLE, error
+        assert len(str(error).splitlines()) < 12
         return
     (path,) = tmp_path.rglob("record.json")
     record = Record.load(path)

@@ -7,14 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import open_dict
 
-import benchmarks.run
 from benchmarks.progress import RunError
-from benchmarks.run import main
 from results.record import Record
+from tests import composed
 from tests.endpoint_server import FAULTS, Server, serving
 
 KEY = "sk-very-secret-1234567890"
@@ -36,12 +32,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     def start(server: Server, *overrides: str) -> Record:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         words = [*WORDS, f"results={tmp_path}/runs", f"endpoint.cache={tmp_path}/answers.sqlite", *overrides]
-        with initialize_config_dir(str(benchmarks.run.CONF), version_base="1.3"):
-            config = compose("config", words, return_hydra_config=True)
-        HydraConfig.instance().set_config(config)
-        with open_dict(config):
-            del config["hydra"]
-        main(config)
+        composed.run(*words)
         (record,) = (path for path in (tmp_path / "runs").rglob("record.json") if ".aside" not in str(path))
         return Record.load(record)
 

@@ -8,21 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import open_dict
 
-import benchmarks.run
 from agents.practice import Budget, Practice
 from agents.prompted import Prompted
 from agents.rollout import agent_rng, rollout
 from agents.seats import play_both
-from benchmarks.run import main
 from envs.conversation import Conversation, Message
 from envs.env import StopReason, unspoken
 from envs.language_models import Canned, Completion
 from envs.trajectory import Trajectory
 from results.record import Record
+from tests import composed
 from tests.conftest import tiny_model
 from tests.endpoint_server import Server, serving
 from tests.toy import Constant, Customer, Shop
@@ -110,12 +106,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     def start(*overrides: str) -> tuple[Path, Record]:
         words = ["env=sales", "user=program", "budget=smoke", "+budget.users=own", "budget.scenarios=6"]
         words += [f"results={tmp_path}/runs", f"endpoint.cache={tmp_path}/answers.sqlite", *overrides]
-        with initialize_config_dir(str(benchmarks.run.CONF), version_base="1.3"):
-            config = compose("config", words, return_hydra_config=True)
-        HydraConfig.instance().set_config(config)
-        with open_dict(config):
-            del config["hydra"]
-        main(config)
+        composed.run(*words)
         (path,) = (tmp_path / "runs").rglob("record.json")
         return path, Record.load(path)
 
