@@ -28,6 +28,8 @@ DISCOUNT: Final = 0.15
 """Share of the list price that one discount takes off."""
 PATIENCE: Final = (5, 7, 9)
 """How much a buyer puts up with; an act costs at least 1. Buyers of the out-of-distribution split may have 4."""
+DEAREST: Final = 2
+"""The most patience that one act costs."""
 HURRY_AT: Final = 2
 """A buyer says so when this much patience or less is left."""
 

@@ -28,7 +28,7 @@ from envs.sales.catalogue import BUDGETS, NEEDS, PRODUCTS, SELLER_ACTS, STYLES, 
 from envs.sales.env import IDLE, OPENS_WITH_NEED
 from envs.sales.knowledge import Knowledge, begin, learn
 from envs.sales.planner import HORIZON
-from envs.sales.program import Outcome, Profile, respond
+from envs.sales.program import DEAREST, HURRY_AT, Outcome, Profile, respond
 from envs.suggested_response.business import (
     HABITS,
     MAX_TRUST,
@@ -73,14 +73,26 @@ def possible_outcomes(known: Knowledge, act: Act) -> Iterator[tuple[float, Outco
     unknown_budget = act.kind in ("pitch", "ask_budget") and known.budget is None
     budgets = [(0.5, b) for b in BUDGETS] if unknown_budget else [(1.0, known.budget or BUDGETS[0])]
     styles = STYLES[:3] if act.kind in _TOLD_BY_STYLE else STYLES[1:2]
-    share = 1.0 / (len(known.patience) * len(styles))
     for (p_need, need), (p_budget, budget), (p_worry, worry) in product(needs, budgets, worries):
-        for patience, style in product(known.patience, styles):
+        for (p_patience, patience), style in product(_patiences(known), styles):
             profile = Profile(
                 need or known.candidate_need(), budget, worry or known.candidate_worry(), patience, style, known.idle
             )
             for outcome in respond(profile, known.mind, act):
-                yield p_need * p_budget * p_worry * share * outcome.probability, outcome
+                yield p_need * p_budget * p_worry * p_patience / len(styles) * outcome.probability, outcome
+
+
+def _patiences(known: Knowledge) -> list[tuple[float, int]]:
+    """How patient the buyer may be, with probabilities; those between which the next exchange makes no difference, as one.
+
+    It makes one if patience may run out in it, or come so low that the buyer says so.
+    """
+    ample = known.mind.spent + DEAREST + (0 if known.mind.hurried else HURRY_AT) + 1
+    shares: dict[int, float] = {}
+    for patience in known.patience:
+        alike = min(patience, ample)
+        shares[alike] = shares.get(alike, 0.0) + 1 / len(known.patience)
+    return [(share, patience) for patience, share in shares.items()]
 
 
 _ANY: list[tuple[float, str | None]] = [(1.0, None)]
