@@ -23,7 +23,8 @@ class ChatLearner(Agent):
     Args:
         start: folder of the model to start from; None: a small model that imitates the logged data.
         temperature, max_new_tokens: of sampling, in practice and in evaluation.
-        device: where the models compute, such as ``cuda``. Critics' trunks are copies and compute there too.
+        device: where the models compute, such as ``cuda``, or ``auto``: accelerate puts the layers on all GPUs there
+            are, some on each. Critics' trunks are copies and compute there too.
         dtype: of their weights, such as ``bfloat16``.
         lora_rank: learn adapters of this rank (``agents.adapters``) and nothing else; None: all weights.
 

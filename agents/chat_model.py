@@ -217,7 +217,7 @@ class ChatModel:
         rows, columns = counts.nonzero(as_tuple=True)  # [N]
         logits = self._logits(ids, rows, columns - 1)
         banned = torch.tensor(self.banned, dtype=torch.long, device=device)
-        logits = (logits.float() / self.temperature).index_fill(1, banned, -torch.inf)
+        logits = (logits.to(device).float() / self.temperature).index_fill(1, banned, -torch.inf)
         values = logits.log_softmax(-1).gather(1, ids[rows, columns][:, None])[:, 0]
         return torch.zeros(ids.shape, device=device).index_put((rows, columns), values)
 
@@ -231,9 +231,9 @@ class ChatModel:
         device = self.model.device
         moved = {name: tensor.to(device) for name, tensor in inputs.items()}
         states = self.model.base_model(**moved, use_cache=False).last_hidden_state
-        read = states[rows.to(device), places.to(device)]
-        logits = self.model.get_output_embeddings()(read).float() / self.temperature
-        banned = torch.tensor(self.banned, dtype=torch.long, device=logits.device)
+        read = states[rows.to(states.device), places.to(states.device)]  # of a model on several devices, the last's
+        logits = self.model.get_output_embeddings()(read).to(device).float() / self.temperature
+        banned = torch.tensor(self.banned, dtype=torch.long, device=device)
         return logits.index_fill(1, banned, _NEVER).log_softmax(-1)
 
     def _logits(self, ids: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -243,7 +243,7 @@ class ChatModel:
         """
         if isinstance(self.model, LlamaForCausalLM):  # its logits are a plain product, so most need not be computed
             states = self.model.model(input_ids=ids, use_cache=False).last_hidden_state
-            return self.model.lm_head(states[rows, columns])
+            return self.model.lm_head(states[rows.to(states.device), columns.to(states.device)])
         return self.model(input_ids=ids, use_cache=False).logits[rows, columns]
 
     def tail(self, tokens: Sequence[int]) -> tuple[int, ...]:

@@ -42,7 +42,7 @@ def states_at(trunk: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor, colu
     device = next(trunk.parameters()).device
     moved = {name: tensor.to(device) for name, tensor in inputs.items()}
     states = trunk(**moved, use_cache=False).last_hidden_state
-    return states[rows.to(device), columns.to(device)].float().cpu()
+    return states[rows.to(states.device), columns.to(states.device)].float().cpu()
 
 
 class Reader(nn.Module):

@@ -524,6 +524,7 @@ class _LlamaRows:
             and all(type(m.weight) is torch.nn.Parameter for m in model.modules() if hasattr(m, "weight"))
             and not any(type(m).__module__.startswith("peft.") for m in model.modules())  # their weight is not all
             and sum(p.numel() for p in model.parameters()) <= _LARGEST_FUSED
+            and len({p.device for p in model.parameters()}) == 1
         )
 
     def clear(self) -> None:

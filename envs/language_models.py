@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -142,9 +142,9 @@ def load_transformers(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model and its tokenizer, ready to speak; safetensors only, and no remote code ever.
 
-    A model that ships, ``envs/simulators/NAME``, is found from any working directory. Raises ``FileNotFoundError`` when
-    there is no such folder, and ``ImportError`` naming the packages that are
-    missing.
+    A model that ships, ``envs/simulators/NAME``, is found from any working directory. On the device ``auto`` accelerate
+    spreads its layers over the GPUs that there are. Raises ``FileNotFoundError`` when there is no such folder, and
+    ``ImportError`` naming the packages that are missing.
     """
     try:
         import torch
@@ -165,17 +165,19 @@ def load_transformers(
         raise FileNotFoundError(
             f"No model folder at {name!r}. Train or download it first, or give a Hugging Face hub id (owner/name)."
         )
-    options = {"trust_remote_code": False}
+    options: dict[str, Any] = {"trust_remote_code": False}
+    placing = {"device_map": "auto"} if device == "auto" else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
-        model = AutoModelForCausalLM.from_pretrained(name, use_safetensors=True, dtype=getattr(torch, dtype), **options)
+        options |= {"use_safetensors": True, "dtype": getattr(torch, dtype), **placing}
+        model = AutoModelForCausalLM.from_pretrained(name, **options)
     except OSError as error:
         if folder.is_dir():
             raise
         raise FileNotFoundError(
             f"{name!r} is neither a folder here nor a model that the Hugging Face hub gives out: {error}"
         ) from error
-    return model.to(device).eval(), tokenizer
+    return (model if placing else model.to(device)).eval(), tokenizer
 
 
 def _check_folder(folder: Path) -> None:

@@ -215,3 +215,50 @@ def test_a_large_vocabularys_distributions_are_worked_out_anew_and_are_the_same(
         monkeypatch.setattr(ppo, "_LARGEST_KEPT", 10)
         anew = ppo.remembered(policy, partial(ppo.token_logprobs, policy, packed))()
     assert torch.equal(kept, anew) and not anew.requires_grad
+
+
+# ---- several devices ------------------------------------------------------------------------------------------------
+
+
+def spread(policy: ChatModel) -> ChatModel:
+    """Its model as accelerate places one on several devices: every layer behind hooks that move what comes in."""
+    from accelerate import dispatch_model
+
+    parts = ["model.embed_tokens", "model.layers.0", "model.layers.1", "model.norm", "model.rotary_emb", "lm_head"]
+    dispatch_model(policy.model, dict.fromkeys(parts, "cpu"), main_device="cpu", force_hooks=True)
+    assert hasattr(policy.model.model.layers[1], "_hf_hook")
+    return policy
+
+
+@pytest.mark.parametrize("lora_rank", [None, 2])
+def test_a_model_behind_accelerate_s_hooks_speaks_scores_and_learns_as_without(qwen, lora_rank):
+    found = []
+    for place in (lambda policy: policy, spread):
+        torch.manual_seed(0)  # of fresh adapters
+        policy = place(seller(qwen, lora_rank=lora_rank))
+        copy = policy.clone()
+        said = policy.speak([CHAT] * 3, np.random.default_rng(0).spawn(3))
+        ids = policy.prompt_ids(CHAT)
+        optimizer = torch.optim.SGD([p for p in policy.model.parameters() if p.requires_grad], lr=5.0)
+        inputs = {"input_ids": torch.tensor([ids])}
+        for _ in range(2):  # the first step moves one half of fresh adapters alone
+            optimizer.zero_grad()
+            every = policy.distributions(inputs, torch.tensor([0, 0]), torch.tensor([3, len(ids) - 2]))
+            (policy.logprobs([(ids, [True] * len(ids))]).mean() + every[:, 5].mean()).backward()
+            optimizer.step()
+        policy.forget()
+        with torch.no_grad():
+            learnt, kept = (one.logprobs([(ids, [True] * len(ids))]) for one in (policy, copy))
+        assert not torch.allclose(learnt, kept)
+        found.append([said, policy.speak([CHAT] * 3, np.random.default_rng(1).spawn(3)), learnt, kept])
+    for plain, hooked in zip(*found, strict=True):
+        assert plain == hooked if isinstance(plain, list) else torch.equal(plain, hooked)
+
+
+def test_on_auto_a_run_uses_what_there_is(qwen, monkeypatch, tmp_path):
+    words = ["agent=iterppo", f"agent.start={qwen}", "agent.max_new_tokens=6", "user=program"]
+    returns = []
+    for device in ("auto", "cpu"):
+        run = start_run(monkeypatch, tmp_path / device, *words, f"+agent.device={device}", "+agent.lora_rank=2")
+        returns.append([one.returns for one in Record.load(run / "record.json").evaluations])
+    assert torch.cuda.is_available() or returns[0] == returns[1]

@@ -83,7 +83,7 @@ def possible_outcomes(known: Knowledge, act: Act) -> Iterator[tuple[float, Outco
 
 
 def _patiences(known: Knowledge) -> list[tuple[float, int]]:
-    """How patient the buyer may be, with probabilities; those between which the next exchange makes no difference, as one.
+    """How patient the buyer may be, with probabilities; where the next exchange makes no difference, as one.
 
     It makes one if patience may run out in it, or come so low that the buyer says so.
     """
