@@ -76,6 +76,14 @@ def test_a_general_model_has_no_reward():
         fitted("general", chain()).rewards(torch.zeros(1, 65))
 
 
+@pytest.mark.parametrize("steps", range(1, 13))
+def test_few_labels_are_learnt_in_few_steps(steps: int):
+    model = PreferenceModel(policy(), np.random.default_rng(0), kind="bradley_terry", trunk_learning_rate=0.0)
+    data = (chain() * 4)[: 48 * steps]
+    assert 0 < model.fit(data, np.random.default_rng(0), epochs=1) < 1
+    assert any((weights != 0).any() for weights in model.heads.parameters())
+
+
 def test_a_saved_model_says_the_same(tmp_path: Path):
     model = fitted("general", chain())
     model.save(tmp_path / "judge.safetensors")
