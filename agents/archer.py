@@ -79,7 +79,7 @@ class Archer(ChatLearner):
         critic_trunk_learning_rate: float | None = None,
         critic_width: int = 64,
         conversations_per_round: int = 128,
-        replay: int = 20_000,
+        replay: int = 1024,
         pool: int = 256,
         critic_epochs: float = 8.0,
         critic_batch_size: int = 16,
