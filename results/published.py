@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import lzma
 import os
+import shlex
 import sys
 import tarfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from results.leaderboard import collect_folders
@@ -55,6 +58,10 @@ def pack(runs: Path, archives: Path) -> Iterator[tuple[Path, int, int]]:
     by_env: dict[str, dict[str, dict[str, bytes]]] = {}
     for folder, record in collect_folders(runs).items():
         files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
+        files["record.json"] = _without_place(record).to_json().encode("utf-8")
+        if "overrides.json" in files:
+            about = {"command": _without_place(record).command, "overrides": _without_place(record).overrides}
+            files["overrides.json"] = (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
         by_env.setdefault(record.env, {})[folder.relative_to(runs).as_posix()] = files
     if not by_env:
         raise RecordError(f"There are no finished runs below {runs}; make one: python -m benchmarks.run")
@@ -71,6 +78,14 @@ def pack(runs: Path, archives: Path) -> Iterator[tuple[Path, int, int]]:
                     archive.addfile(one, io.BytesIO(content))
         temporary.replace(path)
         yield path, len(found), len(whole)
+
+
+def _without_place(record: Record) -> Record:
+    """The record without ``results=``: where its folder lay is no part of a run, and nobody else's business."""
+    command = shlex.join(word for word in shlex.split(record.command) if not word.startswith("results="))
+    return replace(
+        record, command=command, overrides=[word for word in record.overrides if not word.startswith("results=")]
+    )
 
 
 def unpack(archives: Path, runs: Path) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,22 @@ def test_conversations_and_checkpoints_stay_where_they_are(tmp_path: Path):
     unpack(tmp_path / "packed", tmp_path / "again")
     (folder,) = (tmp_path / "again/shop").rglob("seed0")
     assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "record.json"]
+
+
+def test_where_a_run_lay_is_not_told(tmp_path: Path):
+    words = ["agent=echo", "seed=0", "results=/home/somebody/runs"]
+    command = "python -m benchmarks.run " + " ".join(words)
+    write_run(tmp_path / "runs/shop/echo/seed0", "echo", overrides=words)
+    folder = tmp_path / "runs/shop/echo/seed0"
+    record = replace(Record.load(folder / "record.json"), command=command)
+    (folder / "record.json").write_text(record.to_json())
+    (folder / "overrides.json").write_text(json.dumps({"command": command, "overrides": words}))
+    packed(tmp_path / "runs", tmp_path / "packed")
+    unpack(tmp_path / "packed", tmp_path / "again")
+    again = Record.load(tmp_path / "again/shop/echo/seed0/record.json")
+    assert again.command == "python -m benchmarks.run agent=echo seed=0" and again.overrides == words[:2]
+    told = json.loads((tmp_path / "again/shop/echo/seed0/overrides.json").read_text())
+    assert told == {"command": again.command, "overrides": again.overrides}
 
 
 def test_what_is_there_is_left_alone_by_unpacking_and_renewed_by_packing(tmp_path: Path):
