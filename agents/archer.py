@@ -19,7 +19,8 @@ Departures:
 - Our conversations are counted: a few dozen rounds take the place of 2,000 iterations, so there are more steps in each,
   at higher learning rates, and as many as make some passes over what is replayed: where the replay is still small, more
   would fit its noise. Before the first, the critic learns on the logged conversations that every agent is given
-  (``warm_start``); they do not enter the replay.
+  (``warm_start``); they do not enter the replay. The replay holds the last few rounds: what a critic that goes over all
+  of a run learns is what earlier policies made of a state, and the actor followed it down (conf/agent/archer.yaml).
 - In the critic's phase of a round π stays as it is, so ã is drawn once for a pool of replayed conversations, and the
   steps go over the pool; there, each step draws its own. A minibatch is conversations with all of their turns, which
   share a pass (``agents.packing``); there, it is single turns. Either way all turns of the replay are as likely.
@@ -81,7 +82,7 @@ class Archer(ChatLearner):
         conversations_per_round: int = 128,
         replay: int = 1024,
         pool: int = 256,
-        critic_epochs: float = 8.0,
+        critic_epochs: float = 7.5,
         critic_batch_size: int = 16,
         warm_start: int = 4,
         warm_up: int = 1,

@@ -58,9 +58,10 @@ def pack(runs: Path, archives: Path) -> Iterator[tuple[Path, int, int]]:
     by_env: dict[str, dict[str, dict[str, bytes]]] = {}
     for folder, record in collect_folders(runs).items():
         files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
-        files["record.json"] = _without_place(record).to_json().encode("utf-8")
+        told = _without_place(record)
+        files["record.json"] = told.to_json().encode("utf-8")
         if "overrides.json" in files:
-            about = {"command": _without_place(record).command, "overrides": _without_place(record).overrides}
+            about = {"command": told.command, "overrides": told.overrides}
             files["overrides.json"] = (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
         by_env.setdefault(record.env, {})[folder.relative_to(runs).as_posix()] = files
     if not by_env:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from benchmarks.same import main as same
+from tests.toy_suite import write_suite
 
-TOYS = Path(__file__).parent / "conf"
-ROOT = TOYS.parents[1]
+ROOT = Path(__file__).parent.parent
 ENGINES = {
     "ray": ("hydra_plugins.hydra_ray_launcher", ["hydra/launcher=ray"]),
     "submitit": ("hydra_plugins.hydra_submitit_launcher", ["hydra/launcher=submitit_local"]),
@@ -32,16 +30,7 @@ def installed(plugin: str) -> bool:
 def place(tmp_path_factory) -> Path:
     """A folder with the toys' configuration and a suite of them, run here."""
     folder = tmp_path_factory.mktemp("launchers")
-    shutil.copytree(TOYS, folder / "conf")
-    (folder / "conf/suite").mkdir()
-    toys = {
-        "title": "Toys",
-        "common": {"budget": "tiny"},
-        "worlds": {"shop": {}},
-        "agents": {"always_red": {"seeds": [0]}, "bandit": None},
-        "seeds": [0, 1],
-    }
-    (folder / "conf/suite/toys.yaml").write_text(yaml.safe_dump(toys))
+    write_suite(folder / "conf")
     subprocess.run(command(folder, "here"), cwd=ROOT, check=True, timeout=120)
     return folder
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,9 +22,9 @@ from benchmarks.progress import RunError
 from benchmarks.run import CONF
 from benchmarks.suites import Pace, Suite, overview
 from tests.test_record import RECORD
+from tests.toy_suite import TOYS, write_suite
 
-TOYS = Path(__file__).parent / "conf"
-ROOT = TOYS.parents[1]
+ROOT = Path(__file__).parent.parent
 SUITES = sorted(path.stem for path in (CONF / "suite").glob("*.yaml"))
 VALUES = {
     "title": "Toys",
@@ -108,16 +107,7 @@ VOLATILE = ("learning_seconds", "evaluation_seconds", "cpu_seconds", "commit", "
 def place(tmp_path_factory) -> Path:
     """A folder with the toys' configuration and a suite of them."""
     folder = tmp_path_factory.mktemp("suite")
-    shutil.copytree(TOYS, folder / "conf")
-    (folder / "conf/suite").mkdir()
-    toys = {
-        "title": "Toys",
-        "common": {"budget": "tiny"},
-        "worlds": {"shop": {}},
-        "agents": {"always_red": {"seeds": [0]}, "bandit": {"agent.pause": 0.1}},
-        "seeds": [0, 1],
-    }
-    (folder / "conf/suite/toys.yaml").write_text(yaml.safe_dump(toys))
+    toys = write_suite(folder / "conf", bandit={"agent.pause": 0.1})
     broken = {**toys, "agents": {"idler": {"agent.honest": False}, "nobody": None, "always_red": None}, "seeds": [0]}
     (folder / "conf/suite/broken.yaml").write_text(yaml.safe_dump(broken))
     return folder
