@@ -144,7 +144,7 @@ def load_transformers(
 
     A model that ships, ``envs/simulators/NAME``, is found from any working directory. On the device ``auto`` accelerate
     spreads its layers over the GPUs that there are. Raises ``FileNotFoundError`` when there is no such folder, and
-    ``ImportError`` naming the packages that are missing.
+    ``ImportError`` naming the packages that are missing, ``ValueError`` for a device that can't be used.
     """
     try:
         import torch
@@ -177,7 +177,15 @@ def load_transformers(
         raise FileNotFoundError(
             f"{name!r} is neither a folder here nor a model that the Hugging Face hub gives out: {error}"
         ) from error
-    return (model if placing else model.to(device)).eval(), tokenizer
+    if not placing:
+        try:
+            model = model.to(device)
+        except (RuntimeError, AssertionError) as error:  # an unknown name, or a device that is not there
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"device={device} can't be used: {reason} Give cpu, cuda, cuda:1, or auto for all GPUs there are."
+            ) from error
+    return model.eval(), tokenizer
 
 
 def _check_folder(folder: Path) -> None:

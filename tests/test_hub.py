@@ -262,3 +262,9 @@ def test_on_auto_a_run_uses_what_there_is(qwen, monkeypatch, tmp_path):
         run = start_run(monkeypatch, tmp_path / device, *words, f"+agent.device={device}", "+agent.lora_rank=2")
         returns.append([one.returns for one in Record.load(run / "record.json").evaluations])
     assert torch.cuda.is_available() or returns[0] == returns[1]
+
+
+@pytest.mark.parametrize("device", ["autox", "cuda:77"])
+def test_a_device_that_is_not_there_is_named(qwen, device):
+    with pytest.raises(ValueError, match=rf"device={device} can't be used: .* Give cpu, cuda"):
+        seller(qwen, device=device)
