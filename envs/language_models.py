@@ -181,9 +181,9 @@ def load_transformers(
         try:
             model = model.to(device)
         except (RuntimeError, AssertionError) as error:  # an unknown name, or a device that is not there
-            reason = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0].rstrip(".")
             raise ValueError(
-                f"device={device} can't be used: {reason} Give cpu, cuda, cuda:1, or auto for all GPUs there are."
+                f"device={device} can't be used: {reason}. Give cpu, cuda, cuda:1, or auto for all GPUs there are."
             ) from error
     return model.eval(), tokenizer
 
