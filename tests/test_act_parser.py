@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -189,6 +190,17 @@ def spoken(book, acts, count: int, seed: int) -> list[tuple[Act, str]]:
     return [(act, book.say(act, rng, values=PRICE, held_out=bool(rng.random() < 0.2))) for act in chosen]
 
 
+def seconds(do: Callable[[], object], parser: ActParser) -> float:
+    """Processor seconds, the least of five; a stall of the machine hits one or two."""
+    found = []
+    for _ in range(5):
+        parser._memory.clear()
+        start = time.process_time()
+        do()
+        found.append(time.process_time() - start)
+    return min(found)
+
+
 def accepted(parser: ActParser, texts: list[str]) -> list[tuple[str, tuple[Act, ...]]]:
     found = parser.parse_moves(texts)
     return [(text, acts) for text, acts in zip(texts, found, strict=True) if UNCLEAR not in acts]
@@ -347,10 +359,11 @@ def test_strange_texts_are_not_understood(text, side):
 
 
 def test_very_long_texts_are_not_understood_and_cost_nothing(side):
-    _, parser, _ = side
-    start = time.perf_counter()
-    assert parser.parse(["What is your budget " * 50_000, "a" * 1_000_000, "." * 1_000_000]) == [UNCLEAR] * 3
-    assert time.perf_counter() - start < 1
+    book, parser, acts = side
+    long = ["What is your budget " * 50_000, "a" * 1_000_000, "." * 1_000_000]
+    assert parser.parse(long) == [UNCLEAR] * 3
+    ordinary = [text for _, text in spoken(book, acts, 200, 8)]
+    assert seconds(lambda: parser.parse(long), parser) < seconds(lambda: parser.parse(ordinary), parser)
 
 
 def test_a_typographic_apostrophe_and_capitals_make_no_difference():
@@ -380,13 +393,11 @@ def test_a_stored_parser_is_the_same_parser(side, tmp_path):
     assert (tmp_path / "parser.npz").stat().st_size < 2_000_000
 
 
-def test_parsing_is_fast(side):
+def test_understanding_costs_little_more_than_speaking(side):
     book, parser, acts = side
-    texts = [text for _, text in spoken(book, acts, 2_000, 11)]
-    parser._memory.clear()
-    start = time.process_time()
-    parser.parse_moves(texts)
-    assert (time.process_time() - start) / len(texts) < 500e-6
+    texts = [text for _, text in spoken(book, acts, 1_000, 11)]
+    understanding = seconds(lambda: parser.parse_moves(texts), parser)
+    assert understanding < 20 * seconds(lambda: spoken(book, acts, 1_000, 11), parser)  # 2 to 6 when it is quiet
 
 
 def test_nothing_heavy_is_imported():

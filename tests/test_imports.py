@@ -81,9 +81,12 @@ def test_importing_envs_needs_neither_torch_nor_transformers():
     assert in_a_fresh_python(f"import envs, sys; print(sorted({heavy} & set(sys.modules)))").strip() == "[]"
 
 
-def test_importing_envs_takes_less_than_half_a_second():
-    program = "import time; start = time.process_time(); import envs; print(time.process_time() - start)"
-    assert min(float(in_a_fresh_python(program)) for _ in range(2)) < 0.5
+def test_importing_envs_costs_less_than_importing_gymnasium():
+    program = (
+        "import time; start = time.process_time(); import gymnasium; middle = time.process_time(); import envs; "
+        "print((time.process_time() - middle) / (middle - start))"
+    )
+    assert min(float(in_a_fresh_python(program)) for _ in range(3)) < 1  # a tenth when it is quiet
 
 
 def test_the_ids_are_registered_with_both_entry_points():
