@@ -68,8 +68,9 @@ class TurnReward:
         self.model = model
         texts = [said(policy, pair.prompt, tokens) for pair in pairs for tokens in (pair.first, pair.second)]
         rewards = torch.from_numpy(model.rewards(model.features(texts))).float()  # [2N]
-        self.spread = ((rewards[::2] - rewards[1::2]).std() / 2**0.5).clamp(min=1e-3)  # within a prompt: see above
-        self.mean, self.scale = rewards.mean(), rewards.std().clamp(min=1e-3)
+        apart = rewards[::2] - rewards[1::2]  # [N] within a prompt: see above
+        self.spread = (apart.std(correction=0) / 2**0.5).clamp(min=1e-3)
+        self.mean, self.scale = rewards.mean(), rewards.std(correction=0).clamp(min=1e-3)
         ends = [Text(pair.prompt, np.array([len(pair.prompt) - 1])) for pair in pairs]
         states = torch.cat(model.reader.states(ends))  # [N, hidden]
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))

@@ -7,6 +7,7 @@ page, ``results/studies/NAME.md`` (with .csv and .json). How, and how to add one
 from __future__ import annotations
 
 import inspect
+import json
 import pkgutil
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -137,16 +138,32 @@ def main(config: DictConfig) -> None:
     study.check()
     cells = study.cells(options["results"], budget)
     chosen = choose(cells, options["only"], options["shard"])
+    page_name = f"{name}-{budget}" if budget else name
+    _keep_what_is_told(Path(options["out"]) / f"{page_name}.json", cells, chosen if jobs else [])
     failures = run_cells(chosen, jobs) if jobs and chosen else {}
     standings = [Standing.of(cell, failures) for cell in cells]
     evidence = Evidence.of(standings, study.judging)
     page = make_page(study, standings, evidence)
-    path = write(page, Path(options["out"]), f"{name}-{budget}" if budget else name)
+    path = write(page, Path(options["out"]), page_name)
     for verdict in page.verdicts:
         say(f"  {verdict.verdict:9}  {verdict.claim}: {verdict.measured}")
     say(f"{page.tally}. {page.completeness}\n{path}")
     if failures:
         raise RunError("\n".join(["These cells failed:", *(f"  {cell}: {why}" for cell, why in failures.items())]))
+
+
+def _keep_what_is_told(page: Path, cells: Sequence[Cell], to_run: Sequence[Cell]) -> None:
+    """Raises ``RunError`` where the page that is there tells of more finished cells than there would be now."""
+    try:
+        told = sum(cell["state"] == "finished" for cell in json.loads(page.read_text(encoding="utf-8"))["cells"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    here = sum(cell in to_run or Standing.of(cell, {}).record is not None for cell in cells)
+    if here < told:
+        raise RunError(
+            f"{page.with_suffix('.md')} tells of {told} finished cells, of which {here} would be left: the others' "
+            "runs are not below results. Bring the runs, run them (jobs=1), or write elsewhere with out=FOLDER."
+        )
 
 
 def _finished(standings: Sequence[Standing]) -> dict[str, list[Record]]:

@@ -375,6 +375,19 @@ def test_what_is_finished_is_left_alone(place, whole, monkeypatch, capsys):
     assert {path: path.stat().st_mtime_ns for path in place.rglob("record.json")} == before
 
 
+def test_a_page_is_not_replaced_by_one_that_tells_less(place, whole, tmp_path):
+    before = (place / "out/shops.md").read_bytes()
+    words = [*command(place, "study=shops", "jobs=0"), f"results={tmp_path}"]
+    words.remove(f"results={place / 'runs'}")
+    refused = subprocess.run(words, cwd=TOYS.parents[1], capture_output=True, text=True, timeout=120)
+    assert refused.returncode == 1 and "shops.md tells of 3 finished cells, of which 0 would be left" in refused.stderr
+    assert (place / "out/shops.md").read_bytes() == before
+    judged = subprocess.run(
+        command(place, "study=shops", "jobs=0"), cwd=TOYS.parents[1], capture_output=True, timeout=120
+    )
+    assert judged.returncode == 0 and b"None of" not in judged.stderr
+
+
 def test_a_study_that_is_terminated_takes_its_cells_along_and_goes_on_from_their_checkpoints(place, whole):
     methods = {"bandit": {"agent": "bandit", "agent.pause": 0.4, "seeds": [0]}}
     write_study(place, {**STUDY, "methods": methods, "claims": STUDY["claims"][2:]}, "slow")

@@ -102,7 +102,7 @@ def test_the_unit_of_rewards_is_their_difference_within_prompts_alone():
     mixed = [*pairs(policy), *equal]
     rewards = judge.rewards(judge.features([said(policy, p.prompt, t) for p in mixed for t in (p.first, p.second)]))
     scorer = TurnReward(judge, policy, mixed, np.random.default_rng(1))
-    assert scorer.spread.item() == pytest.approx(np.std(rewards[::2] - rewards[1::2], ddof=1) / 2**0.5, rel=1e-4)
+    assert scorer.spread.item() == pytest.approx(np.std(rewards[::2] - rewards[1::2]) / 2**0.5, rel=1e-4)
 
 
 def test_a_contest_is_against_what_the_mixture_says_to_the_same_prompt():
@@ -129,3 +129,10 @@ def test_what_was_preferred_has_the_greater_reward():
     _, along = scorer.values(both, [first, first], np.random.default_rng(0))
     red, green = along[both.last].tolist()
     assert red > green
+
+
+def test_one_pair_is_enough_to_be_told_something():
+    policy = model()
+    scorer = TurnReward(fitted(policy, "bradley_terry"), policy, pairs(policy, 1), np.random.default_rng(1))
+    value, along = scorer.values(packed(policy), [prompts(policy)], np.random.default_rng(2))
+    assert torch.isfinite(value).all() and torch.isfinite(along).all() and scorer.spread > 0

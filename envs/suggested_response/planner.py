@@ -9,7 +9,7 @@ What approximates: ``value`` is that of an adviser who is told who the business 
 get who has to find out. ``envs.suggested_response.advisers`` finds out: it weighs these values by its belief. And as in
 ``envs.sales.planner`` the buyer's style is averaged over instead of inferred.
 
-    python -m envs.suggested_response.planner     # which optimum holds where; a few minutes
+``python -m envs.suggested_response.comparison`` prints which optimum holds where.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ import numpy.typing as npt
 
 from envs.acts import Act
 from envs.sales.catalogue import BUDGETS, NEEDS, PRODUCTS, SELLER_ACTS, STYLES, WORRIES
-from envs.sales.env import IDLE, OPENS_WITH_NEED
-from envs.sales.knowledge import Knowledge, begin, learn
-from envs.sales.planner import HORIZON
+from envs.sales.knowledge import Knowledge, learn
+from envs.sales.planner import HORIZON, openings
 from envs.sales.program import DEAREST, HURRY_AT, Outcome, Profile, respond
 from envs.suggested_response.business import (
     HABITS,
@@ -302,17 +301,6 @@ def afterwards(known: Knowledge, sent: Act, reward: str) -> list[After]:
 
 def _over(moves: Sequence[Act]) -> bool:
     return moves[0].kind in ("buy", "leave")
-
-
-def openings() -> list[tuple[float, Knowledge]]:
-    """How conversations of the training split begin, with their probabilities (``envs.sales.env``)."""
-    told = float(np.mean([OPENS_WITH_NEED[style] for style in STYLES[:3]]))
-    idle = IDLE["train"]
-    return [
-        ((1 - idle) * (1 - told), begin(Act("open"))),
-        ((1 - idle) * told, begin(Act("open_need", NEEDS[0]))),
-        (idle, begin(Act("open_idle"))),
-    ]
 
 
 def training_businesses() -> list[Business]:
