@@ -60,7 +60,7 @@ class ILQL(TokenQLearner):
 
     def loss(self, states: Tensor, batch: Sequence[Decisions]) -> tuple[Tensor, dict[str, float]]:
         tokens = tokens_of(batch, states.device)
-        rewards = torch.from_numpy(np.concatenate([one.rewards for one in batch])).to(states)
+        rewards = torch.from_numpy(np.concatenate([self.q.unit.rewards(one, self.gamma) for one in batch])).to(states)
         ends = np.cumsum([len(one.tokens) for one in batch]) - 1
         with torch.no_grad():
             slow = states if not self.q.reader.learning_rate else self.target.states(batch)

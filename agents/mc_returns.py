@@ -2,13 +2,15 @@
 
     L = ½ (Q(s, a) - G)² + cql_coef · CE(Q(s, ·), a)
 
-with G the discounted reward from the token on, time counting the agent's tokens alone, and CE the cross-entropy of Q,
-taken for logits, on the token that was said. It speaks by logits of the start + β · Q: one step of policy improvement
-on the behaviour policy, whose Q this is, taken where the start would speak anyway.
+with G the discounted reward from the token on, time counting the agent's tokens alone, in standard deviations of the
+logged returns from their mean (``agents.token_q``), and CE the cross-entropy of Q, taken for logits, on the token that
+was said. It speaks by logits of the start + β · Q: one step of policy improvement on the behaviour policy, whose Q this
+is, taken where the start would speak anyway.
 
-Departures: the heads' size and where they stand. LMRL-Gym fine-tunes a second language model for Q; here the heads read
-a copy of the start's trunk, which stays as it is if it has learnt to read (``trunk_learning_rate``). The perturbed
-policy is the start itself, LMRL-Gym's is one cloned from the data: the start that ships is such a one.
+Departures: the unit of Q, in which β means the same in every world; LMRL-Gym's is the reward's, with a β per task. The
+heads' size and where they stand. LMRL-Gym fine-tunes a second language model for Q; here the heads read a copy of the
+start's trunk, which stays as it is if it has learnt to read (``trunk_learning_rate``). The perturbed policy is the
+start itself, LMRL-Gym's is one cloned from the data: the start that ships is such a one.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ class MCReturns(TokenQLearner):
     """The start, perturbed by the Monte-Carlo Q of the logged behaviour. Options: see ``TokenQLearner``."""
 
     def loss(self, states: Tensor, batch: Sequence[Decisions]) -> tuple[Tensor, dict[str, float]]:
-        returns = torch.from_numpy(np.concatenate([one.returns(self.gamma) for one in batch])).to(states)
+        returns = torch.from_numpy(np.concatenate([self.q.unit.returns(one, self.gamma) for one in batch])).to(states)
         mc, cql = mc_terms(self.q.heads(states), tokens_of(batch, states.device), returns)
         return mc + self.cql_coef * cql, {"mc_loss": mc.item(), "cql_loss": cql.item()}
 

@@ -10,6 +10,11 @@ Heads on the states of a language model give Q for the whole vocabulary at once.
 tokens that nobody has said there they know nothing. So they perturb a model that imitates, here the start:
 
     logits = logits of the start + β · min_k Q_k
+
+Q is learnt and spoken by in units of its own: how many standard deviations of the logged returns it is above their
+mean. So it begins at their mean, and β, learning rates and the term of conservative Q-learning mean the same in a world
+that pays 1 in the end and in one that takes 1 at every exchange. LMRL-Gym's scripts set the level at which Q begins by
+hand for worlds that take (``layer2_bias_init=-4.4``): were it 0 there, what nobody said would look best.
 """
 
 from __future__ import annotations
@@ -46,6 +51,31 @@ class Decisions:
         for i in range(len(self.rewards) - 1, -1, -1):
             returns[i] = following = self.rewards[i] + gamma * following
         return returns
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What Q is measured in: standard deviations of returns, above their mean."""
+
+    mean: float = 0.0
+    scale: float = 1.0
+
+    @classmethod
+    def of(cls, data: Sequence[Decisions], gamma: float) -> Unit:
+        """Of the returns from every decision on. Where they are all the same, their scale stays as it is."""
+        returns = np.concatenate([one.returns(gamma) for one in data])
+        return cls(float(returns.mean()), float(returns.std()) or 1.0)
+
+    def returns(self, one: Decisions, gamma: float) -> np.ndarray:
+        """[N] of each decision, in this unit."""
+        return (one.returns(gamma) - self.mean) / self.scale
+
+    def rewards(self, one: Decisions, gamma: float) -> np.ndarray:
+        """[N] those that add up to the same: r + γ V' with V' in this unit, and 0 after the last decision, is in this
+        unit what the world's r + γ V' is."""
+        later = np.full(len(one.rewards), gamma)
+        later[-1:] = 0.0
+        return (one.rewards - self.mean * (1.0 - later)) / self.scale
 
 
 def decisions(policy: ChatModel, trajectory: Trajectory) -> Decisions:
@@ -91,7 +121,7 @@ class TokenHeads(nn.Module):
 
 
 class TokenQ(nn.Module):
-    """Q of every token: a trunk, and heads that compute where it does.
+    """Q of every token: a trunk, and heads that compute where it does. Values are in the ``unit`` set last.
 
     Args:
         policy: whose trunk is copied.
@@ -100,6 +130,8 @@ class TokenQ(nn.Module):
         width: of the heads' hidden layer.
         trunk_learning_rate: None: see ``Reader``.
     """
+
+    _unit: Tensor
 
     def __init__(
         self,
@@ -116,7 +148,16 @@ class TokenQ(nn.Module):
         vocabulary = policy.model.get_output_embeddings().weight.shape[0]
         self.heads = TokenHeads(self.reader.hidden_size, width, members, vocabulary, generator)
         self.heads.to(policy.model.device)
+        self.register_buffer("_unit", torch.tensor([0.0, 1.0], dtype=torch.float64))
         self.eval()
+
+    @property
+    def unit(self) -> Unit:
+        return Unit(*self._unit.tolist())
+
+    @unit.setter
+    def unit(self, unit: Unit) -> None:
+        self._unit = self._unit.new_tensor([unit.mean, unit.scale])
 
     @property
     def device(self) -> torch.device:
@@ -132,12 +173,12 @@ class TokenQ(nn.Module):
 
     @torch.no_grad()
     def of_decisions(self, data: Sequence[Decisions], batch_size: int = 32) -> np.ndarray:
-        """[N] min_k Q_k of what was decided."""
+        """[N] min_k Q_k of what was decided, as a return."""
         found = [np.zeros(0)]
         for i in range(0, len(data), batch_size):
             batch = data[i : i + batch_size]
             found.append(chosen(self.least(self.states(batch)), tokens_of(batch, self.device)).double().cpu().numpy())
-        return np.concatenate(found)
+        return self.unit.mean + self.unit.scale * np.concatenate(found)
 
 
 def tokens_of(batch: Sequence[Decisions], device: torch.device) -> Tensor:

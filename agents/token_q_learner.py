@@ -25,7 +25,7 @@ from agents.logged_data import kl_to_start, scored
 from agents.packing import like_lengths
 from agents.practice import Practice
 from agents.q_function import calibration
-from agents.token_q import Decisions, Perturbed, TokenQ, chosen, decisions, tokens_of
+from agents.token_q import Decisions, Perturbed, TokenQ, Unit, chosen, decisions, tokens_of
 from envs.trajectory import Trajectory
 
 _ASKED_AT_ONCE = 16
@@ -37,7 +37,7 @@ class TokenQLearner(ChatLearner):
 
     Args:
         start, temperature, max_new_tokens, device, dtype, lora_rank: see ``ChatLearner``.
-        beta: how much the least Q of a token adds to its logit.
+        beta: how much the least Q of a token adds to its logit, per standard deviation of the logged returns.
         gamma: discount per token of the agent.
         cql_coef: of the cross-entropy of Q, taken for logits, on what was said.
         epochs: passes over the logged conversations.
@@ -104,7 +104,11 @@ class TokenQLearner(ChatLearner):
         data = [decisions(self.start, one) for one in logged]
         cut = round(self.held_out * len(data))
         aside = data[:cut]
-        metrics = self._fit([one for one in data[cut:] if len(one.tokens)], rng)
+        known = [one for one in data[cut:] if len(one.tokens)]
+        if not known:
+            raise ValueError("No logged conversation is left to learn Q from; raise budget.logged or lower held_out.")
+        self.q.unit = Unit.of(known, self.gamma)
+        metrics = self._fit(known, rng)
         if aside:
             returns = np.concatenate([one.returns(self.gamma) for one in aside])
             metrics |= {f"q_{name}": value for name, value in calibration(self.q.of_decisions(aside), returns).items()}
@@ -130,9 +134,7 @@ class TokenQLearner(ChatLearner):
         """What follows each step of the optimizer."""
 
     def _fit(self, data: Sequence[Decisions], rng: np.random.Generator) -> dict[str, float]:
-        """Learn from ``data``; the mean figures of the last pass. Raises ``ValueError`` without data."""
-        if not data:
-            raise ValueError("No logged conversation is left to learn Q from; raise budget.logged or lower held_out.")
+        """Learn from ``data``; the mean figures of the last pass."""
         groups: list[dict[str, Any]] = [
             {"params": [p for part in self.parts() for p in part.parameters()], "lr": self.learning_rate}
         ]
@@ -184,6 +186,7 @@ class TokenQLearner(ChatLearner):
         decided; V before the turn, the mean Q of its first token under what is spoken; and their difference."""
         values: list[float] = []
         action_values: list[float] = []
+        unit = self.q.unit
         for i in range(0, len(trajectories), _ASKED_AT_ONCE):
             part = trajectories[i : i + _ASKED_AT_ONCE]
             data = [decisions(self.start, one) for one in part]
@@ -197,7 +200,7 @@ class TokenQLearner(ChatLearner):
             mean = (self._odds(data, first) * self.q.least(states[first])).sum(-1)
             for found, of in ((action_values, said), (values, mean)):
                 every = np.full(len(lengths), np.nan)
-                every[spoken] = of.double().cpu().numpy()
+                every[spoken] = unit.mean + unit.scale * of.double().cpu().numpy()
                 found += every.tolist()
         v, q = np.array(values), np.array(action_values)
         return Critique(v, q, q - v)

@@ -30,13 +30,15 @@ Make = Callable[[str | None], ChatLearner]
 
 SPEAKING = {"temperature": 0.7, "max_new_tokens": 6}
 PPO_STEP = PPO(rounds=2, epochs=3, batch_size=20, learning_rate=1e-3, kl_coef=0.05)
-HEADS = {"epochs": 4.0, "batch_size": 12, "learning_rate": 1e-2, "cql_coef": 0.003, "width": 32, "beta": 16.0}
+HEADS = {"epochs": 4.0, "batch_size": 12, "learning_rate": 1e-2, "cql_coef": 0.02, "width": 32, "beta": 6.0}
 AGENTS: dict[str, Make] = {
     "filtered imitation": lambda start: FilteredImitation(
         start, fraction=0.3, epochs=3, learning_rate=3e-3, **SPEAKING
     ),
     "mc returns": lambda start: MCReturns(start, trunk_learning_rate=0.0, **HEADS, **SPEAKING),
-    "ilql": lambda start: ILQL(start, polyak=0.05, trunk_learning_rate=0.0, **HEADS, **SPEAKING),
+    "ilql": lambda start: ILQL(  # values travel back a token a step
+        start, polyak=0.2, trunk_learning_rate=0.0, **{**HEADS, "epochs": 20.0, "beta": 12.0}, **SPEAKING
+    ),
     "ilql, trunk learns": lambda start: ILQL(start, polyak=0.05, trunk_learning_rate=1e-3, **HEADS, **SPEAKING),
     "dmpo": lambda start: DMPO(start, epochs=3, batch_size=12, learning_rate=5e-4, **SPEAKING),
     "iterppo offline": lambda start: OfflineIterPPO(start, PPO_STEP, q_epochs=6, q_batch_size=8, **SPEAKING),

@@ -17,7 +17,7 @@ from agents.ilql import ilql_terms
 from agents.logged_data import kl_to_start
 from agents.mc_returns import mc_terms
 from agents.reader import Text
-from agents.token_q import Decisions, chosen, cross_entropy, decisions
+from agents.token_q import Decisions, Unit, chosen, cross_entropy, decisions
 from envs.conversation import Turn
 from envs.simulators.sft import IGNORED
 from envs.trajectory import Step, Trajectory, Utterance
@@ -61,6 +61,23 @@ def test_the_reward_of_a_turn_without_tokens_follows_the_decision_before_it(mode
     reader = type("Reads", (), {"trajectory_tokens": lambda self, one: silent})()
     made = decisions(reader, TWO_TURNS)
     assert made.rewards[-1] == 1.25 and len(made.tokens) == read.turn_ends[0] - read.prompt_ends[0]
+
+
+def test_the_unit_of_q_is_the_spread_of_returns_around_their_mean():
+    # Returns with γ = .5: [-1.5, -1] and [-3, -2]; their mean is -1.875, and their variance
+    # (.375² + .875² + 1.125² + .125²) / 4 = 2.1875 / 4.
+    data = [Decisions(Text([], np.zeros(0)), np.zeros(2), np.array(paid)) for paid in ([-1.0, -1.0], [-2.0, -2.0])]
+    unit = Unit.of(data, 0.5)
+    assert unit.mean == -1.875 and unit.scale == pytest.approx((2.1875 / 4) ** 0.5)
+    assert unit.returns(data[0], 0.5) == pytest.approx([0.375 / unit.scale, 0.875 / unit.scale])
+    paid = unit.rewards(data[0], 0.5)
+    assert paid[1] == pytest.approx(0.875 / unit.scale)  # the last: its return, since nothing follows
+    assert paid[0] + 0.5 * paid[1] == pytest.approx(0.375 / unit.scale)  # r + γ V' of the decision before
+
+
+def test_where_all_returns_are_the_same_their_scale_stays():
+    data = [Decisions(Text([], np.zeros(0)), np.zeros(1), np.array([3.0]))] * 2
+    assert Unit.of(data, 0.9) == Unit(3.0, 1.0)
 
 
 # ---- MC returns and ILQL --------------------------------------------------------------------------------------------
