@@ -4,9 +4,11 @@
       + |τ - 1{Q̄ < V}| · ½ (V(s) - min_k Q̄_k(s, a))²             the expectile of Q̄ over what was said
       + cql_coef · Σ_k CE(Q_k(s, ·), a)
 
-Q̄ is a copy of Q that follows it slowly (Polyak). V(s') and Q̄ are targets: no gradient flows through them. τ above ½
-makes V the value of the better of what was said in states alike, and so Q that of a policy better than the behaviour,
-without ever asking for the value of something that nobody said. It speaks by logits of the start + β · min_k Q_k.
+r, Q and V are in the unit of ``agents.token_q``: standard deviations σ of the logged returns from their mean μ, in
+which r is (r - (1 - γ) μ) / σ, and (r - μ) / σ after the last token. Q̄ is a copy of Q that follows it slowly (Polyak).
+V(s') and Q̄ are targets: no gradient flows through them. τ above ½ makes V the value of the better of what was said in
+states alike, and so Q that of a policy better than the behaviour, without ever asking for the value of something that
+nobody said. It speaks by logits of the start + β · min_k Q_k.
 
 Departures: as for MC returns (``agents.mc_returns``). Where the trunk learns, Q̄ has a copy of it that follows as well.
 """
@@ -25,7 +27,7 @@ from torch import Tensor, nn
 from agents.adapters import copied, load_own_state, own_state
 from agents.agent import check_range
 from agents.q_function import Heads
-from agents.token_q import Decisions, chosen, cross_entropy, tokens_of
+from agents.token_q import Decisions, Unit, chosen, cross_entropy, tokens_of
 from agents.token_q_learner import TokenQLearner
 
 
@@ -54,6 +56,9 @@ class ILQL(TokenQLearner):
         width = self.q.heads.inner.shape[2]
         self.v_heads = Heads(self.q.reader.hidden_size, width, 1, generator).to(self.q.device)
         self.target = copied(self.q).requires_grad_(False)
+
+    def _measure_in(self, unit: Unit) -> None:
+        self.q.unit = self.target.unit = unit
 
     def parts(self) -> list[nn.Module]:
         return [self.q.heads, self.v_heads]

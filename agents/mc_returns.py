@@ -7,10 +7,10 @@ logged returns from their mean (``agents.token_q``), and CE the cross-entropy of
 was said. It speaks by logits of the start + β · Q: one step of policy improvement on the behaviour policy, whose Q this
 is, taken where the start would speak anyway.
 
-Departures: the unit of Q, in which β means the same in every world; LMRL-Gym's is the reward's, with a β per task. The
-heads' size and where they stand. LMRL-Gym fine-tunes a second language model for Q; here the heads read a copy of the
-start's trunk, which stays as it is if it has learnt to read (``trunk_learning_rate``). The perturbed policy is the
-start itself, LMRL-Gym's is one cloned from the data: the start that ships is such a one.
+Departures: the unit of Q, in which β means about the same in every world; LMRL-Gym's is the reward's, with a β per
+task. The heads' size and where they stand. LMRL-Gym fine-tunes a second language model for Q; here the heads read a
+copy of the start's trunk, which stays as it is if it has learnt to read (``trunk_learning_rate``). The perturbed
+policy is the start itself, LMRL-Gym's is one cloned from the data: the start that ships is such a one.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ class Unit:
     def of(cls, data: Sequence[Decisions], gamma: float) -> Unit:
         """Of the returns from every decision on. Where they are all the same, their scale stays as it is."""
         returns = np.concatenate([one.returns(gamma) for one in data])
-        return cls(float(returns.mean()), float(returns.std()) or 1.0)
+        mean, scale = float(returns.mean()), float(returns.std())
+        return cls(mean, scale if scale > 1e-9 * max(1.0, abs(mean)) else 1.0)  # less is rounding
 
     def returns(self, one: Decisions, gamma: float) -> np.ndarray:
         """[N] of each decision, in this unit."""

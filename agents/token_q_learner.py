@@ -107,7 +107,7 @@ class TokenQLearner(ChatLearner):
         known = [one for one in data[cut:] if len(one.tokens)]
         if not known:
             raise ValueError("No logged conversation is left to learn Q from; raise budget.logged or lower held_out.")
-        self.q.unit = Unit.of(known, self.gamma)
+        self._measure_in(Unit.of(known, self.gamma))
         metrics = self._fit(known, rng)
         if aside:
             returns = np.concatenate([one.returns(self.gamma) for one in aside])
@@ -119,6 +119,9 @@ class TokenQLearner(ChatLearner):
             **metrics,
             "start_kl": kl_to_start(self.policy, self.start, logged),
         }
+
+    def _measure_in(self, unit: Unit) -> None:
+        self.q.unit = unit
 
     # ---- learning -------------------------------------------------------------------------------------------------
 

@@ -69,7 +69,7 @@ class TurnReward:
         texts = [said(policy, pair.prompt, tokens) for pair in pairs for tokens in (pair.first, pair.second)]
         rewards = torch.from_numpy(model.rewards(model.features(texts))).float()  # [2N]
         apart = rewards[::2] - rewards[1::2]  # [N] within a prompt: see above
-        self.spread = (apart.std(correction=0) / 2**0.5).clamp(min=1e-3)
+        self.spread = (apart.square().mean().sqrt() / 2**0.5).clamp(min=1e-3)  # its mean is 0, whoever is first
         self.mean, self.scale = rewards.mean(), rewards.std(correction=0).clamp(min=1e-3)
         ends = [Text(pair.prompt, np.array([len(pair.prompt) - 1])) for pair in pairs]
         states = torch.cat(model.reader.states(ends))  # [N, hidden]

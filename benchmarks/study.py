@@ -138,32 +138,37 @@ def main(config: DictConfig) -> None:
     study.check()
     cells = study.cells(options["results"], budget)
     chosen = choose(cells, options["only"], options["shard"])
-    page_name = f"{name}-{budget}" if budget else name
-    _keep_what_is_told(Path(options["out"]) / f"{page_name}.json", cells, chosen if jobs else [])
     failures = run_cells(chosen, jobs) if jobs and chosen else {}
     standings = [Standing.of(cell, failures) for cell in cells]
     evidence = Evidence.of(standings, study.judging)
     page = make_page(study, standings, evidence)
-    path = write(page, Path(options["out"]), page_name)
+    path = Path(options["out"]) / (f"{name}-{budget}.md" if budget else f"{name}.md")
     for verdict in page.verdicts:
         say(f"  {verdict.verdict:9}  {verdict.claim}: {verdict.measured}")
-    say(f"{page.tally}. {page.completeness}\n{path}")
+    if lost := _lost(path.with_suffix(".json"), standings):
+        kept = (
+            f"{path} is left as it is: it tells of {len(lost)} finished cells that are not finished below "
+            f"{options['results']} ({', '.join(lost[:4])}{', …' if len(lost) > 4 else ''}). Bring or finish them; to "
+            "have a page without them, remove this one or write elsewhere with out=FOLDER."
+        )
+        if not jobs:
+            raise RunError(kept)
+        say(f"{page.tally}. {page.completeness}\n{kept}")
+    else:
+        say(f"{page.tally}. {page.completeness}\n{write(page, path.parent, path.stem)}")
     if failures:
         raise RunError("\n".join(["These cells failed:", *(f"  {cell}: {why}" for cell, why in failures.items())]))
 
 
-def _keep_what_is_told(page: Path, cells: Sequence[Cell], to_run: Sequence[Cell]) -> None:
-    """Raises ``RunError`` where the page that is there tells of more finished cells than there would be now."""
+def _lost(page: Path, standings: Sequence[Standing]) -> list[str]:
+    """The finished cells that the page's JSON tells of and that are not finished here."""
     try:
-        told = sum(cell["state"] == "finished" for cell in json.loads(page.read_text(encoding="utf-8"))["cells"])
+        cells = json.loads(page.read_text(encoding="utf-8"))["cells"]
+        told = [f"{cell['method']}/{cell['seed']}" for cell in cells if cell["state"] == "finished"]
     except (OSError, ValueError, KeyError, TypeError):
-        return
-    here = sum(cell in to_run or Standing.of(cell, {}).record is not None for cell in cells)
-    if here < told:
-        raise RunError(
-            f"{page.with_suffix('.md')} tells of {told} finished cells, of which {here} would be left: the others' "
-            "runs are not below results. Bring the runs, run them (jobs=1), or write elsewhere with out=FOLDER."
-        )
+        return []
+    here = {f"{one.cell.method}/{one.cell.seed}" for one in standings if one.record is not None}
+    return [name for name in told if name not in here]
 
 
 def _finished(standings: Sequence[Standing]) -> dict[str, list[Record]]:

@@ -14,10 +14,12 @@ from agents.dmpo import DMPO, decided_pairs
 from agents.filtered_imitation import FilteredImitation
 from agents.ilql import ILQL
 from agents.iterppo_offline import OfflineIterPPO
+from agents.logged_data import scored
 from agents.mc_returns import MCReturns
 from agents.ppo import PPO
 from agents.practice import Budget, Practice
 from agents.rollout import rollout
+from agents.token_q import Unit, decisions
 from agents.token_q_learner import TokenQLearner
 from benchmarks.learn import improve, prepare
 from envs.env import Episode
@@ -64,13 +66,13 @@ def mean_return(one: ChatLearner, n: int = 60) -> float:
 
 
 def weights(one: ChatLearner) -> list[torch.Tensor]:
-    """Everything that was learnt or may be."""
+    """Everything that was learnt or may be, and the units it is in."""
     parts = [one.start.model, one.policy.model]
     if isinstance(one, TokenQLearner):
         parts.append(one.q)
     if isinstance(one, ILQL):
         parts += [one.target, one.v_heads]
-    return [p for part in parts for p in part.parameters()]
+    return [p for part in parts for p in (*part.parameters(), *part.buffers())]
 
 
 def spoken(one: ChatLearner) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
@@ -92,6 +94,8 @@ def test_it_learns_to_offer_what_sells_from_logs_alone_and_goes_on_exactly_after
     assert meter.exhausted and meter.spent.conversations == 0
     assert all(np.isfinite(value) for value in metrics.values()), metrics
     assert metrics["start_kl"] > 0
+    if isinstance(one, TokenQLearner):
+        assert one.q.unit == Unit.of([decisions(one.start, talk) for talk in scored(meter)][16:], one.gamma)
     if name != "ilql, trunk learns":  # which needs more steps than a test has
         assert mean_return(one) > before + 0.08
 

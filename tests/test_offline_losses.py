@@ -76,8 +76,9 @@ def test_the_unit_of_q_is_the_spread_of_returns_around_their_mean():
 
 
 def test_where_all_returns_are_the_same_their_scale_stays():
-    data = [Decisions(Text([], np.zeros(0)), np.zeros(1), np.array([3.0]))] * 2
-    assert Unit.of(data, 0.9) == Unit(3.0, 1.0)
+    data = [Decisions(Text([], np.zeros(0)), np.zeros(1), np.array([0.3]))] * 1000
+    unit = Unit.of(data, 0.9)  # of which NumPy's standard deviation is 1e-16, and their mean not quite .3
+    assert unit.scale == 1.0 and unit.returns(data[0], 0.9) == pytest.approx([0.0], abs=1e-9)
 
 
 # ---- MC returns and ILQL --------------------------------------------------------------------------------------------

@@ -375,17 +375,28 @@ def test_what_is_finished_is_left_alone(place, whole, monkeypatch, capsys):
     assert {path: path.stat().st_mtime_ns for path in place.rglob("record.json")} == before
 
 
-def test_a_page_is_not_replaced_by_one_that_tells_less(place, whole, tmp_path):
-    before = (place / "out/shops.md").read_bytes()
-    words = [*command(place, "study=shops", "jobs=0"), f"results={tmp_path}"]
-    words.remove(f"results={place / 'runs'}")
-    refused = subprocess.run(words, cwd=TOYS.parents[1], capture_output=True, text=True, timeout=120)
-    assert refused.returncode == 1 and "shops.md tells of 3 finished cells, of which 0 would be left" in refused.stderr
-    assert (place / "out/shops.md").read_bytes() == before
-    judged = subprocess.run(
-        command(place, "study=shops", "jobs=0"), cwd=TOYS.parents[1], capture_output=True, timeout=120
-    )
-    assert judged.returncode == 0 and b"None of" not in judged.stderr
+def test_a_page_is_left_while_it_tells_of_cells_that_are_not_here(place, whole, tmp_path):
+    shutil.copytree(place / "out", tmp_path / "out")
+    before = (tmp_path / "out/shops.md").read_bytes()
+
+    def study(*words: str) -> subprocess.CompletedProcess[str]:
+        options = [
+            f"--config-dir={place / 'conf'}",
+            f"results={tmp_path / 'runs'}",
+            f"out={tmp_path / 'out'}",
+            "study=shops",
+        ]
+        command = [sys.executable, "-m", "benchmarks.study", *options, *words]
+        return subprocess.run(command, cwd=TOYS.parents[1], capture_output=True, text=True, timeout=120)
+
+    refused = study("jobs=0")
+    assert refused.returncode == 1 and "shops.md is left as it is: it tells of 3 finished cells" in refused.stderr
+    a_part = study("only=red")  # runs, and leaves the page to whoever has all
+    assert a_part.returncode == 0 and "2 finished cells" in a_part.stdout and "(bandit/0, bandit/1)" in a_part.stdout
+    assert (tmp_path / "out/shops.md").read_bytes() == before
+    shutil.copytree(place / "runs", tmp_path / "runs", dirs_exist_ok=True)
+    assert study("jobs=0").returncode == 0
+    assert (tmp_path / "out/shops.md").read_bytes() != before  # another command, another date
 
 
 def test_a_study_that_is_terminated_takes_its_cells_along_and_goes_on_from_their_checkpoints(place, whole):

@@ -12,11 +12,12 @@ from envs.conversation import Conversation
 from envs.sales.knowledge import Knowledge, begin
 from envs.sales.language import buyer_phrasebook
 from envs.sales.planner import Planner as SalesPlanner
+from envs.sales.planner import openings
 from envs.sales.program import Mind
 from envs.suggested_response.advisers import PlanningAdviser, sales_adviser
 from envs.suggested_response.business import Business
 from envs.suggested_response.env import AGENT_BRIEF
-from envs.suggested_response.planner import Businesses, Planner, openings, sensible, training_businesses
+from envs.suggested_response.planner import Businesses, Planner, sensible, training_businesses
 from envs.suggested_response.transcript import Exchange
 
 CONVINCED = Mind(shown="Ridge", worried=False, trust=2, spent=3)

@@ -8,7 +8,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from agents.chat_model import ChatModel
-from agents.token_q import Perturbed, TokenQ
+from agents.token_q import Perturbed, TokenQ, Unit, decisions
 from agents.token_q_learner import TokenQLearner
 from envs.chat_format import train_tokenizer
 from envs.conversation import Conversation
@@ -164,6 +164,18 @@ class Untaught(TokenQLearner):
 
     def loss(self, states, batch):
         raise NotImplementedError
+
+
+def test_what_it_tells_is_in_returns():
+    policy = speaker()
+    q = TokenQ(policy, np.random.default_rng(0), members=2, width=8, trunk_learning_rate=0.0)  # 0 wherever it is asked
+    q.unit = Unit(-5.0, 2.0)
+    assert q.of_decisions([decisions(policy, LATER)]).tolist() == [-5.0] * len(decisions(policy, LATER).tokens)
+    critique = Untaught(policy, q, 1.5).critique([LATER])
+    assert critique.values == pytest.approx([-5.0]) and critique.action_values == pytest.approx([-5.0])
+    with torch.no_grad():
+        q.heads.level.fill_(1.5)
+    assert Untaught(policy, q, 1.5).critique([LATER]).action_values == pytest.approx([-5.0 + 2.0 * 1.5])
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-3], ids=["trunk stays", "trunk learns"])

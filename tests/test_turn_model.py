@@ -102,7 +102,7 @@ def test_the_unit_of_rewards_is_their_difference_within_prompts_alone():
     mixed = [*pairs(policy), *equal]
     rewards = judge.rewards(judge.features([said(policy, p.prompt, t) for p in mixed for t in (p.first, p.second)]))
     scorer = TurnReward(judge, policy, mixed, np.random.default_rng(1))
-    assert scorer.spread.item() == pytest.approx(np.std(rewards[::2] - rewards[1::2]) / 2**0.5, rel=1e-4)
+    assert scorer.spread.item() == pytest.approx(np.mean((rewards[::2] - rewards[1::2]) ** 2) ** 0.5 / 2**0.5, rel=1e-4)
 
 
 def test_a_contest_is_against_what_the_mixture_says_to_the_same_prompt():
@@ -133,6 +133,9 @@ def test_what_was_preferred_has_the_greater_reward():
 
 def test_one_pair_is_enough_to_be_told_something():
     policy = model()
-    scorer = TurnReward(fitted(policy, "bradley_terry"), policy, pairs(policy, 1), np.random.default_rng(1))
+    judge, (pair,) = fitted(policy, "bradley_terry"), pairs(policy, 1)
+    scorer = TurnReward(judge, policy, [pair], np.random.default_rng(1))
+    better, worse = judge.rewards(judge.features([said(policy, pair.prompt, t) for t in (pair.first, pair.second)]))
     value, along = scorer.values(packed(policy), [prompts(policy)], np.random.default_rng(2))
-    assert torch.isfinite(value).all() and torch.isfinite(along).all() and scorer.spread > 0
+    assert torch.isfinite(value).all() and torch.isfinite(along).all()
+    assert scorer.spread.item() == pytest.approx((better - worse) / 2**0.5, rel=1e-4)

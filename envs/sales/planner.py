@@ -24,12 +24,10 @@ import numpy as np
 
 from envs.acts import Act
 from envs.sales.catalogue import BUDGETS, NEEDS, STYLES, WORRIES
-from envs.sales.env import IDLE, OPENS_WITH_NEED
+from envs.sales.env import HORIZON, IDLE, OPENS_WITH_NEED
 from envs.sales.knowledge import Knowledge, begin, learn
 from envs.sales.program import MAX_DISCOUNTS, Outcome, Profile, respond
 
-HORIZON = 8
-"""Exchanges in a conversation of ``parley/Sales-v0``."""
 _TOLD_BY_STYLE = ("ask_need", "ask_budget", "ask_worry", "pitch", "close")
 
 

@@ -25,8 +25,9 @@ import numpy.typing as npt
 
 from envs.acts import Act
 from envs.sales.catalogue import BUDGETS, NEEDS, PRODUCTS, SELLER_ACTS, STYLES, WORRIES
+from envs.sales.env import HORIZON
 from envs.sales.knowledge import Knowledge, learn
-from envs.sales.planner import HORIZON, openings
+from envs.sales.planner import openings
 from envs.sales.program import DEAREST, HURRY_AT, Outcome, Profile, respond
 from envs.suggested_response.business import (
     HABITS,
