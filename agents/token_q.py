@@ -12,9 +12,9 @@ tokens that nobody has said there they know nothing. So they perturb a model tha
     logits = logits of the start + β · min_k Q_k
 
 Q is learnt and spoken by in units of its own: how many standard deviations of the logged returns it is above their
-mean. So it begins at their mean, and β, learning rates and the term of conservative Q-learning mean the same in a world
-that pays 1 in the end and in one that takes 1 at every exchange. LMRL-Gym's scripts set the level at which Q begins by
-hand for worlds that take (``layer2_bias_init=-4.4``): were it 0 there, what nobody said would look best.
+mean. So it begins at their mean, and β, learning rates and the term of conservative Q-learning mean about the same in a
+world that pays 1 in the end and in one that takes 1 at every exchange. LMRL-Gym's scripts set the level at which Q
+begins by hand for worlds that take (``layer2_bias_init=-4.4``): were it 0 there, what nobody said would look best.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Does the optimum differ when a business decides? ``python -m envs.suggested_response.comparison``, some minutes.
 
 For the bicycle shop and a purchase as the reward: the best adviser of a business that sends everything, and the best
-one that reckons with a business, each evaluated both ways. Where a number is computed exactly (act by act, in the
-training split's prior), it says so; the others are means of conversations in words, on the training split, with
-standard errors.
+one that reckons with a business, each evaluated both ways. What is expected is computed, act by act, in the training
+split's prior; planners average over the customer's style as if it were drawn afresh at every question, which promises a
+little more than can be had. The others are means of conversations in words, on the training split, with standard
+errors.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from envs.suggested_response.env import SuggestedResponseEnv, make_suggested_res
 from envs.suggested_response.planner import Planner, at_the_start
 
 
-def exact() -> list[tuple[str, float, float]]:
+def expected() -> list[tuple[str, float, float]]:
     """Policies with their values with businesses (a mean over those of training) and in auto-reply."""
     told = at_the_start(planner())
     auto_reply = Planner(planner().businesses, follow=lambda known: planner().best(known, AUTO_REPLY, START_TRUST))
@@ -50,8 +51,8 @@ def _main() -> None:
     parser.add_argument("--conversations", type=int, default=1000)
     n = parser.parse_args().conversations
     print(f"{'adviser':32} {'business':>18} {'auto-reply':>18}")
-    for name, business, auto_reply in exact():
-        print(f"{name:32} {business:12.3f} exact {auto_reply:12.3f} exact", flush=True)
+    for name, business, auto_reply in expected():
+        print(f"{name:32} {business:9.3f} expected {auto_reply:9.3f} expected", flush=True)
     for name in ("auto_reply", "business"):
         row = [
             played(PlanningAdviser(name), make_suggested_response(user), range(n))
