@@ -136,6 +136,11 @@ def _evaluations(cell: Cell, plan: Plan, meet: Callable[[str, str], Conversation
             which = "" if user == experiment.user else _which(plan.env_of(user), env)
             path = folder.trajectories / f"{user}{which}-{split}.jsonl"
             if not path.exists():
+                if not folder.trajectories.is_dir():
+                    raise RunError(
+                        f"{folder.path} has a record alone, as published runs have, and no agent that could talk with "
+                        f"{user}; run it anew (python -m benchmarks.run … resume=never)."
+                    )
                 agent = agent or folder.restored(experiment.build_agent())
                 say(f"  {cell.name} talks with {user}")
                 converse(agent, env, range(experiment.scenarios), path, written)

@@ -139,6 +139,15 @@ def test_a_damaged_last_checkpoint_is_no_earlier_agent(again, tmp_path: Path, ca
     assert "is damaged" in capsys.readouterr().err
 
 
+def test_a_published_run_has_no_agent_that_could_talk(again, tmp_path: Path, capsys):
+    run = next(tmp_path.rglob("bandit/tiny/seed0"))
+    for place in ("trajectories", "checkpoints"):
+        shutil.rmtree(run / place)
+    with pytest.raises(SystemExit):
+        again()
+    assert "seed0 has a record alone, as published runs have" in capsys.readouterr().err
+
+
 def test_with_no_jobs_and_no_runs_there_is_nothing_to_show(transfer, capsys):
     with pytest.raises(SystemExit):
         transfer("jobs=0")
