@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -110,9 +111,10 @@ def test_what_a_seller_can_know_follows_the_buyers_mind_exactly(rule: str):
         for _ in range(8):
             act = decide(known, rng)
             outcome = program.draw(respond(profile, mind, act), rng)
-            mind, known = outcome.mind, learn(known, act, outcome.moves)
+            before, mind, known = known, outcome.mind, learn(known, act, outcome.moves)
             if mind.outcome != "open":
                 break
+            assert known == learn(before, act, outcome.moves, mind)
             assert (known.mind.trust, known.mind.spent, known.mind.worried) == (mind.trust, mind.spent, mind.worried)
             assert (known.mind.discounts, known.mind.hurried) == (mind.discounts, mind.hurried)
             assert profile.patience in known.patience
@@ -157,7 +159,26 @@ def test_with_two_exchanges_left_the_planner_answers_a_known_worry_first():
 def test_names_of_needs_do_not_change_a_states_key():
     one = learn(begin(Act("open")), Act("pitch", "Metro"), (Act("wrong_kind"),))
     other = learn(begin(Act("open")), Act("pitch", "Mule"), (Act("wrong_kind"),))
-    assert one.key == other.key and one.not_needs != other.not_needs
+    assert one.key(8) == other.key(8) and one.not_needs != other.not_needs
+
+
+def test_only_what_is_left_of_patience_and_time_tells_states_apart():
+    slow = Knowledge(mind=Mind(spent=4), patience=(7, 9), exchanges=4)
+    assert slow.key(8) == replace(slow, mind=Mind(spent=2), patience=(5, 7)).key(8)
+    assert slow.key(8) != replace(slow, exchanges=3).key(8)  # 5 more exchanges, not 4
+    assert slow.key(9) == replace(slow, exchanges=3).key(9)  # 5 or 6, and patience for 5
+    assert slow.key(8) != replace(slow, patience=(7,)).key(8)
+    assert Knowledge(mind=Mind(greeted=True)).key(8) != replace(slow, mind=Mind(spent=0, greeted=True)).key(8)
+
+
+def test_states_that_are_solved_together_have_the_same_value(monkeypatch: pytest.MonkeyPatch):
+    known = Knowledge(mind=Mind(spent=3), exchanges=3, patience=(7, 9))
+    together = Planner()
+    value, best = together.value(known), together.best(known)
+    monkeypatch.setattr(Knowledge, "key", lambda self, horizon: self)
+    apart = Planner()
+    assert apart.value(known) == value and apart.best(known) == best
+    assert apart.states > 1.5 * together.states
 
 
 def test_a_corpus_is_reproducible_and_pays_only_at_a_sale():

@@ -38,16 +38,22 @@ class Knowledge:
     """Values the buyer's patience may still have, all equally likely."""
     exchanges: int = 0
 
-    @property
-    def key(self) -> tuple[object, ...]:
-        """Equal for states that differ only in the names of needs and worries, which the world treats alike."""
+    def key(self, horizon: int) -> tuple[object, ...]:
+        """Equal for states with the same future in a conversation of at most ``horizon`` exchanges.
+
+        They may differ in the names of needs and worries, which the world treats alike, and in how they came about:
+        what is left of the buyer's patience counts, not what it was, and what is left of the horizon where patience may
+        last longer (an act costs at least 1). Whether anything was said yet is told apart, since sellers open
+        differently.
+        """
         m = self.mind
+        patience = tuple(value - m.spent for value in self.patience)
+        exchanges = min(horizon - self.exchanges, max(patience))
         need = len(self.not_needs) if self.need is None else -1
         worry = -2 if not m.worried else (len(self.not_worries) if self.worry is None else -1)
-        flags = (m.greeted or m.spent > 0, m.chatted, m.hurried)
+        flags = (self.exchanges == 0, m.greeted or m.spent > 0, m.chatted, m.hurried)
         return (
-            self.style, self.idle, self.exchanges, m.trust, m.spent, m.discounts, flags,
-            need, self.budget, worry, self.fit, self.patience,
+            self.style, self.idle, exchanges, m.trust, m.discounts, flags, need, self.budget, worry, self.fit, patience,
         )  # fmt: skip
 
     def candidate_need(self) -> str:
@@ -73,13 +79,15 @@ def begin(opening: Act, style: str | None = None) -> Knowledge:
     return Knowledge(idle=opening.kind == "open_idle", style=style, need=need)
 
 
-def learn(known: Knowledge, act: Act, moves: tuple[Act, ...]) -> Knowledge:
+def learn(known: Knowledge, act: Act, moves: tuple[Act, ...], mind: Mind | None = None) -> Knowledge:
     """What is known after the seller did ``act`` and the buyer answered ``moves``.
 
+    ``mind`` is the buyer's afterwards, for whoever has it from the program already; None: it is told from the moves.
     Moves that the program could not have answered (a misheard reply) leave the mind as it was, one exchange older.
     """
     facts = _facts(known, act, moves)
-    mind = _mind_after(facts, known.mind, act, moves)
+    if mind is None:
+        mind = _mind_after(facts, known.mind, act, moves)
     patience = _possible_patience(known, mind, moves)
     return replace(facts, mind=mind, patience=patience, exchanges=known.exchanges + 1)
 

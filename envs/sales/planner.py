@@ -1,8 +1,8 @@
 """The best possible seller, computed: exact dynamic programming on the information state.
 
 ``Knowledge`` holds all that a seller can know, and the program gives the exact distribution of what comes next, so the
-value of every information state and act follows by backward induction over the at most ``horizon`` exchanges. Needs
-and worries are interchangeable to the program, so states that differ only in their names are solved once
+value of every information state and act follows by backward induction over the at most ``horizon`` exchanges. States
+with the same future, such as those that differ only in the names of needs and worries, are solved once
 (``Knowledge.key``). Acts that can't help in a state (asking what is known, pitching what is ruled out, greeting again)
 are left out. The prior is that of the training split: every attribute uniform and independent.
 
@@ -26,7 +26,7 @@ from envs.acts import Act
 from envs.sales.catalogue import BUDGETS, NEEDS, STYLES, WORRIES
 from envs.sales.env import HORIZON, IDLE, OPENS_WITH_NEED
 from envs.sales.knowledge import Knowledge, begin, learn
-from envs.sales.program import MAX_DISCOUNTS, Outcome, Profile, respond
+from envs.sales.program import MAX_DISCOUNTS, Mind, Outcome, Profile, respond
 
 _TOLD_BY_STYLE = ("ask_need", "ask_budget", "ask_worry", "pitch", "close")
 
@@ -101,26 +101,28 @@ class Planner:
         """Expected reward (price paid over list price) from here on under optimal play."""
         if known.mind.outcome != "open" or known.exchanges >= self.horizon:
             return 0.0
-        key = known.key
+        key = known.key(self.horizon)
         if key not in self._values:
             self._values[key] = max(self.act_value(known, act) for act in useful_acts(known))
         return self._values[key]
 
     def act_value(self, known: Knowledge, act: Act) -> float:
         """Expected reward of ``act`` now and optimal play afterwards."""
-        by_moves: dict[tuple[Act, ...], list[float]] = {}
+        shares: dict[tuple[Act, ...], float] = {}
+        minds: dict[tuple[Act, ...], Mind] = {}  # what the buyer says tells its mind
         for probability, outcome in possible_outcomes(known, act):
-            gain = outcome.mind.price_share if outcome.mind.outcome == "bought" else 0.0
-            entry = by_moves.setdefault(outcome.moves, [0.0, gain])
-            entry[0] += probability
-        return sum(
-            p * (gain if moves[0].kind in ("buy", "leave") else self.value(learn(known, act, moves)))
-            for moves, (p, gain) in by_moves.items()
-        )
+            shares[outcome.moves] = shares.get(outcome.moves, 0.0) + probability
+            minds[outcome.moves] = outcome.mind
+        return sum(p * self._afterwards(known, act, moves, minds[moves]) for moves, p in shares.items())
+
+    def _afterwards(self, known: Knowledge, act: Act, moves: tuple[Act, ...], mind: Mind) -> float:
+        if moves[0].kind in ("buy", "leave"):
+            return mind.price_share if mind.outcome == "bought" else 0.0
+        return self.value(learn(known, act, moves, mind))
 
     def best(self, known: Knowledge) -> Act:
         """An act of greatest value; the first of equals in the order of ``useful_acts``."""
-        acts, key = useful_acts(known), known.key
+        acts, key = useful_acts(known), known.key(self.horizon)
         if key not in self._best:
             self._best[key] = max(range(len(acts)), key=lambda i: self.act_value(known, acts[i]))
         return acts[self._best[key]]
@@ -138,7 +140,7 @@ class Pleaser:
         self._best: dict[tuple[object, ...], int] = {}
 
     def best(self, known: Knowledge) -> Act:
-        acts, key = useful_acts(known), known.key
+        acts, key = useful_acts(known), known.key(HORIZON)
         if key not in self._best:
             self._best[key] = max(range(len(acts)), key=lambda i: pleasure(known, acts[i]))
         return acts[self._best[key]]

@@ -14,9 +14,10 @@ get who has to find out. ``envs.suggested_response.advisers`` finds out: it weig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import product
 from typing import Final, Literal
 
@@ -28,7 +29,7 @@ from envs.sales.catalogue import BUDGETS, NEEDS, PRODUCTS, SELLER_ACTS, STYLES, 
 from envs.sales.env import HORIZON
 from envs.sales.knowledge import Knowledge, learn
 from envs.sales.planner import openings
-from envs.sales.program import DEAREST, HURRY_AT, Outcome, Profile, respond
+from envs.sales.program import DEAREST, HURRY_AT, Mind, Outcome, Profile, respond
 from envs.suggested_response.business import (
     HABITS,
     MAX_TRUST,
@@ -188,7 +189,7 @@ class Planner:
         """[B, T] expected reward from here on, by business and trust."""
         if known.mind.outcome != "open" or known.exchanges >= HORIZON:
             return np.zeros((len(self.businesses), MAX_TRUST + 1))
-        key = known.key
+        key = known.key(HORIZON)
         if key not in self._values:
             suggestions = sensible(known) if self.follow is None else [self.follow(known)]
             values = np.stack(list(self.act_values(known, suggestions).values()))  # [A, B, T]
@@ -203,7 +204,7 @@ class Planner:
     def best(self, known: Knowledge, business: int, trust: int) -> Suggested:
         """What is worth most for the business in that place, if it is known; the first of equals of ``sensible``."""
         self.value(known)
-        return sensible(known)[self._best[known.key][business, trust]]
+        return sensible(known)[self._best[known.key(HORIZON)][business, trust]]
 
     @property
     def states(self) -> int:
@@ -250,8 +251,7 @@ class _State:
         for act, p in acts.items():
             sort = sort_of(self.known, act)
             shares[sort] = shares.get(sort, 0.0) + p
-        mean: Floats = np.sum([p * self._sending(of_sort[sort]).undone for sort, p in shares.items()], axis=0)
-        return mean
+        return _total(p * self._sending(of_sort[sort]).undone for sort, p in shares.items())
 
     def _sending(self, act: Act) -> _Sent:
         sort = sort_of(self.known, act)
@@ -271,33 +271,45 @@ class _Sent:
         for after in afterwards(known, act, planner.reward):
             value = after.gain + (nothing if after.known is None else planner.value(after.known))
             self.by_welcome[after.welcome] = self.by_welcome.get(after.welcome, nothing) + after.probability * value
-        self.undone: Floats = np.sum(list(self.by_welcome.values()), axis=0)
+        self.undone: Floats = _total(self.by_welcome.values())
         """[B, T] by the trust that there is then, if it is not what was suggested."""
 
     def done(self, suggested: Suggested) -> Floats:
         """[B, T] by the trust before, if it is what was suggested."""
-        worth: Floats = np.sum(
-            [
-                value[self.businesses.rows, self.businesses.trust_after(suggested, True, welcome)]
-                for welcome, value in self.by_welcome.items()
-            ],
-            axis=0,
+        return _total(
+            value[self.businesses.rows, self.businesses.trust_after(suggested, True, welcome)]
+            for welcome, value in self.by_welcome.items()
         )
-        return worth
+
+
+def _total(values: Iterable[Floats]) -> Floats:
+    """[B, T] the sum; for a few small arrays faster than numpy's."""
+    return reduce(operator.add, values)
 
 
 def afterwards(known: Knowledge, sent: Act, reward: str) -> list[After]:
     """What may follow, by what the buyer says."""
-    by_moves: dict[tuple[Act, ...], list[float]] = {}
+    shares: dict[tuple[Act, ...], float] = {}
+    minds: dict[tuple[Act, ...], Mind] = {}  # what the buyer says tells its mind
     for probability, outcome in possible_outcomes(known, sent):
-        bought = outcome.mind.outcome == "bought"
-        gain = (outcome.mind.price_share if reward == "world" else 1.0) if bought else 0.0
-        by_moves.setdefault(outcome.moves, [0.0, gain])[0] += probability
+        shares[outcome.moves] = shares.get(outcome.moves, 0.0) + probability
+        minds[outcome.moves] = outcome.mind
     return [
-        After(p, gain, world().welcomed(moves), None if _over(moves) else learn(known, sent, moves))
-        for moves, (p, gain) in by_moves.items()
+        After(
+            p,
+            _gain(minds[moves], reward),
+            world().welcomed(moves),
+            None if _over(moves) else learn(known, sent, moves, minds[moves]),
+        )
+        for moves, p in shares.items()
         if p > 0
     ]
+
+
+def _gain(mind: Mind, reward: str) -> float:
+    if mind.outcome != "bought":
+        return 0.0
+    return mind.price_share if reward == "world" else 1.0
 
 
 def _over(moves: Sequence[Act]) -> bool:
