@@ -15,8 +15,10 @@ import pandas as pd
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from benchmarks.build import Experiment
 from benchmarks.cells import Cell, Standing, in_words
 from benchmarks.progress import RunError
 from benchmarks.run import CONF
@@ -72,6 +74,19 @@ def test_every_suite_has_cells_that_can_be_run(name):
 def cell(agent: str, env: str = "shop", seed: int = 0) -> Cell:
     words = [f"hydra.searchpath=[file://{TOYS}]", f"agent={agent}", f"env={env}", "budget=tiny", f"seed={seed}"]
     return Cell(f"{env}/{agent}", seed, tuple(words))
+
+
+def test_a_cell_is_what_its_words_say_whatever_was_composed_before():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for seed in (3, 0, 1):
+            one = cell("bandit", seed=seed)
+            config = compose("config", list(one.overrides), return_hydra_config=True)
+            HydraConfig.instance().set_config(config)
+            apart = Experiment.of(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
+            assert one.experiment == apart
+            assert one.experiment.config["agent"]["seed"] == seed  # the toy's YAML says ${seed}
+            assert one.experiment.folder.name == f"seed{seed}" and f"seed={seed}" in one.command
+            assert HydraConfig.instance().cfg.hydra.overrides.task == config.hydra.overrides.task
 
 
 def test_how_long_it_takes_is_told_by_what_took_how_long():
