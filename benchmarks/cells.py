@@ -107,12 +107,12 @@ class Cell:
 
 
 def _composed(overrides: tuple[str, ...]) -> DictConfig:
-    """The configuration of a run, with Hydra's own part as the ``HydraConfig``.
+    """The configuration of a run; Hydra's own part becomes the ``HydraConfig``, which the caller restores.
 
     To compose takes a fifth of a second, so of runs that differ in their seeds alone it is done once.
     """
-    seeds = [word for word in overrides if word.removeprefix("seed=").isdecimal()]
-    if len(seeds) == 1:
+    seeds = [word for word in overrides if word.split("=", 1)[0].lstrip("+~") == "seed"]
+    if len(seeds) == 1 and re.fullmatch(r"seed=(0|[1-9]\d*)", seeds[0]):
         config = _composed_once(GlobalHydra.instance().hydra, tuple(word for word in overrides if word not in seeds))
         config.seed = int(seeds[0].removeprefix("seed="))
         said = (*config.hydra.overrides.task, *seeds)  # all but those for Hydra itself
@@ -126,7 +126,7 @@ def _composed(overrides: tuple[str, ...]) -> DictConfig:
 
 @lru_cache(maxsize=256)
 def _composed_once(hydra: object, overrides: tuple[str, ...]) -> DictConfig:
-    """``hydra`` says where the files are; a command has one."""
+    """One for all seeds: who asks sets the seed in it. ``hydra`` says where the files are; a command has one."""
     return compose("config", list(overrides), return_hydra_config=True)
 
 

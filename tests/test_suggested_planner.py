@@ -103,6 +103,17 @@ def test_suggestions_are_the_same_up_to_names():
         assert (act is None) == (its_twin is None) and (act is None or act.kind == its_twin.kind)
 
 
+def test_states_that_are_solved_together_have_the_same_values(monkeypatch: pytest.MonkeyPatch):
+    known = replace(WORRIED, mind=replace(WORRIED.mind, spent=5), patience=(7, 9))
+    businesses = Businesses([Business("wary", "pressure"), None])
+    together = Planner(businesses)
+    values = together.value(known)
+    monkeypatch.setattr(Knowledge, "key", lambda self, horizon: self)
+    apart = Planner(businesses)
+    assert (apart.value(known) == values).all() and apart.states > together.states
+    assert [apart.best(known, 0, trust) for trust in range(4)] == [together.best(known, 0, trust) for trust in range(4)]
+
+
 def test_who_the_business_is_shows_in_what_it_does_with_suggestions():
     adviser = PlanningAdviser("business")
     start = adviser.believe(Conversation(AGENT_BRIEF).then("user", "Hi, I'm looking for a bike."))

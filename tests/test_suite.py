@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from benchmarks.build import Experiment
-from benchmarks.cells import Cell, Standing, in_words
+from benchmarks.cells import Cell, Standing, _composed_once, in_words
 from benchmarks.progress import RunError
 from benchmarks.run import CONF
 from benchmarks.suites import Pace, Suite, overview
@@ -78,15 +78,25 @@ def cell(agent: str, env: str = "shop", seed: int = 0) -> Cell:
 
 def test_a_cell_is_what_its_words_say_whatever_was_composed_before():
     with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = _composed_once.cache_info().misses
         for seed in (3, 0, 1):
             one = cell("bandit", seed=seed)
             config = compose("config", list(one.overrides), return_hydra_config=True)
             HydraConfig.instance().set_config(config)
+            ours = HydraConfig.instance().cfg
             apart = Experiment.of(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
-            assert one.experiment == apart
+            assert one.experiment == apart and HydraConfig.instance().cfg is ours
             assert one.experiment.config["agent"]["seed"] == seed  # the toy's YAML says ${seed}
             assert one.experiment.folder.name == f"seed{seed}" and f"seed={seed}" in one.command
-            assert HydraConfig.instance().cfg.hydra.overrides.task == config.hydra.overrides.task
+        assert _composed_once.cache_info().misses == composed + 1
+        twice = Cell("shop/bandit", 1, (*cell("bandit", seed=1).overrides, "++seed=2")).experiment
+        assert twice.seed == twice.config["agent"]["seed"] == 2
+
+
+@pytest.mark.parametrize("word", ["7", "seed=007", "seed=-1", "+seed=1"])
+def test_a_seed_that_is_none_is_an_error_of_that_cell(word):
+    with initialize_config_dir(str(CONF), version_base="1.3"), pytest.raises(RunError):
+        _ = Cell("shop/bandit", 0, (*cell("bandit").overrides[:-1], word)).experiment
 
 
 def test_how_long_it_takes_is_told_by_what_took_how_long():

@@ -39,19 +39,18 @@ class Knowledge:
     exchanges: int = 0
 
     def key(self, horizon: int) -> tuple[object, ...]:
-        """Equal for states with the same future in a conversation of at most ``horizon`` exchanges.
+        """States with equal keys have the same future in a conversation of at most ``horizon`` exchanges.
 
         They may differ in the names of needs and worries, which the world treats alike, and in how they came about:
         what is left of the buyer's patience counts, not what it was, and what is left of the horizon where patience may
-        last longer (an act costs at least 1). Whether anything was said yet is told apart, since sellers open
-        differently.
+        last longer (an act costs at least 1).
         """
         m = self.mind
         patience = tuple(value - m.spent for value in self.patience)
         exchanges = min(horizon - self.exchanges, max(patience))
         need = len(self.not_needs) if self.need is None else -1
         worry = -2 if not m.worried else (len(self.not_worries) if self.worry is None else -1)
-        flags = (self.exchanges == 0, m.greeted or m.spent > 0, m.chatted, m.hurried)
+        flags = (m.greeted or m.spent > 0, m.chatted, m.hurried)  # before the first act no patience is spent
         return (
             self.style, self.idle, exchanges, m.trust, m.discounts, flags, need, self.budget, worry, self.fit, patience,
         )  # fmt: skip

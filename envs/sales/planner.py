@@ -129,7 +129,7 @@ class Planner:
 
     @property
     def states(self) -> int:
-        """Information states solved so far, up to renaming."""
+        """Information states solved so far, as ``Knowledge.key`` tells them apart."""
         return len(self._values)
 
 

@@ -171,7 +171,8 @@ class Planner:
     Args:
         businesses: whom it plans for, each as if it were told that it is this one.
         reward: ``outcome``: 1 for a sale; ``world``: the price share.
-        follow: a fixed choice of what to suggest, whose value is then computed; None: the best for each business.
+        follow: a fixed choice of what to suggest, whose value is then computed; None: the best for each business. Like
+            what the business does by itself, it must be the same wherever ``Knowledge.key`` is.
     """
 
     def __init__(
@@ -208,7 +209,7 @@ class Planner:
 
     @property
     def states(self) -> int:
-        """Information states solved so far, up to renaming."""
+        """Information states solved so far, as ``Knowledge.key`` tells them apart."""
         return len(self._values)
 
 
