@@ -17,7 +17,7 @@ for the next turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 
 import numpy as np
@@ -89,6 +89,16 @@ def _cases(
     return [(p, candidate), (1 - p, others[0])] if others else [(1.0, candidate)]
 
 
+def by_answer(outcomes: Iterable[tuple[float, Outcome]]) -> list[tuple[tuple[Act, ...], float, Mind]]:
+    """What the buyer may say, how likely that is, and its mind then, which what it says tells (unless it leaves)."""
+    shares: dict[tuple[Act, ...], float] = {}
+    minds: dict[tuple[Act, ...], Mind] = {}
+    for probability, outcome in outcomes:
+        shares[outcome.moves] = shares.get(outcome.moves, 0.0) + probability
+        minds[outcome.moves] = outcome.mind
+    return [(moves, p, minds[moves]) for moves, p in shares.items()]
+
+
 class Planner:
     """Values of information states and acts under optimal play, solved when first asked for."""
 
@@ -108,12 +118,8 @@ class Planner:
 
     def act_value(self, known: Knowledge, act: Act) -> float:
         """Expected reward of ``act`` now and optimal play afterwards."""
-        shares: dict[tuple[Act, ...], float] = {}
-        minds: dict[tuple[Act, ...], Mind] = {}  # what the buyer says tells its mind
-        for probability, outcome in possible_outcomes(known, act):
-            shares[outcome.moves] = shares.get(outcome.moves, 0.0) + probability
-            minds[outcome.moves] = outcome.mind
-        return sum(p * self._afterwards(known, act, moves, minds[moves]) for moves, p in shares.items())
+        answers = by_answer(possible_outcomes(known, act))
+        return sum(p * self._afterwards(known, act, moves, mind) for moves, p, mind in answers)
 
     def _afterwards(self, known: Knowledge, act: Act, moves: tuple[Act, ...], mind: Mind) -> float:
         if moves[0].kind in ("buy", "leave"):

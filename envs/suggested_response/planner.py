@@ -28,7 +28,7 @@ from envs.acts import Act
 from envs.sales.catalogue import BUDGETS, NEEDS, PRODUCTS, SELLER_ACTS, STYLES, WORRIES
 from envs.sales.env import HORIZON
 from envs.sales.knowledge import Knowledge, learn
-from envs.sales.planner import openings
+from envs.sales.planner import by_answer, openings
 from envs.sales.program import DEAREST, HURRY_AT, Mind, Outcome, Profile, respond
 from envs.suggested_response.business import (
     HABITS,
@@ -290,19 +290,11 @@ def _total(values: Iterable[Floats]) -> Floats:
 
 def afterwards(known: Knowledge, sent: Act, reward: str) -> list[After]:
     """What may follow, by what the buyer says."""
-    shares: dict[tuple[Act, ...], float] = {}
-    minds: dict[tuple[Act, ...], Mind] = {}  # what the buyer says tells its mind
-    for probability, outcome in possible_outcomes(known, sent):
-        shares[outcome.moves] = shares.get(outcome.moves, 0.0) + probability
-        minds[outcome.moves] = outcome.mind
     return [
         After(
-            p,
-            _gain(minds[moves], reward),
-            world().welcomed(moves),
-            None if _over(moves) else learn(known, sent, moves, minds[moves]),
+            p, _gain(mind, reward), world().welcomed(moves), None if _over(moves) else learn(known, sent, moves, mind)
         )
-        for moves, p in shares.items()
+        for moves, p, mind in by_answer(possible_outcomes(known, sent))
         if p > 0
     ]
 
