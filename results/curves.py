@@ -20,6 +20,10 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 """Okabe and Ito's palette, told apart with any colour vision; beyond it, line styles change."""
 _STYLES = ("-", "-.", ":")
 _GREY = "#555555"
+_LINE = 0.185
+"""Inches from one name to the next."""
+_AROUND = 1.2
+"""Inches of the figure's height that are not the axes."""
 _FORMATS = ("png", "svg")
 
 
@@ -35,12 +39,13 @@ def draw(section: Section, out: Path) -> list[Path]:
     learners = [entry for entry in section.ranked if _has_curve(entry)]
     if not learners:
         return []
-    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+    height = max(3.8, _LINE * len(section.ranked))
+    figure, axes = plt.subplots(figsize=(9, height + _AROUND), layout="constrained")
     labels = [_curve(axes, entry, n) for n, entry in enumerate(sorted(learners, key=lambda entry: entry.agent))]
     labels += [_level(axes, section, entry) for entry in section.ranked if not entry.first.learns or _is_offline(entry)]
     axes.set_xlim(0, max(record.curve[-1].conversations for entry in learners for record in entry.records))
     _dress(axes, section)
-    _write_labels(axes, labels)
+    _write_labels(axes, labels, _LINE / height)
     paths = [out / f"learning-curve-{section.name}.{suffix}" for suffix in _FORMATS]
     for path in paths:
         figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
@@ -97,10 +102,10 @@ def _dress(axes: Axes, section: Section) -> None:
     )  # fmt: skip
 
 
-def _write_labels(axes: Axes, labels: Sequence[_Label]) -> None:
-    """Names at the right end of their lines, moved apart where they would overlap."""
+def _write_labels(axes: Axes, labels: Sequence[_Label], line: float) -> None:
+    """Names at the right end of their lines, moved apart where they would overlap: ``line`` of the axes' height."""
     low, high = axes.get_ylim()
-    gap, right = (high - low) * 0.046, axes.get_xlim()[1]
+    gap, right = (high - low) * line, axes.get_xlim()[1]
     ordered = sorted(labels, key=lambda label: label.y)
     for label, y in zip(ordered, spread([label.y for label in ordered], gap), strict=True):
         axes.plot([right, right * 1.02], [label.y, y], color=label.colour, linewidth=0.6, clip_on=False)
