@@ -18,7 +18,7 @@ TRL's ``DPOTrainer`` is not used: a preference there is between two completions 
 has neither a mask for the agent's turns nor a weight for each of them.
 
 Departures: log-probabilities are at the temperature at which the policy samples, since that is the policy. Adam, and a
-learning rate for models of half a million weights.
+learning rate for small models.
 """
 
 from __future__ import annotations

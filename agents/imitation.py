@@ -1,8 +1,8 @@
 """Imitation: supervised fine-tuning on the logged conversations of the behaviour policy, by TRL's ``SFTTrainer``.
 
-The first policy of every learner is made this way; the one that ships with a world was trained on many more
-conversations than a run logs (``python -m envs.simulators.train``). It takes no conversation with users: it learns
-from what is logged and leaves its budget untouched.
+The first policy of a learner without a ``start`` is made this way; the one that ships with a world was trained in
+several steps, on many more conversations than a run logs (``python -m envs.simulators.train``). It takes no
+conversation with users: it learns from what is logged and leaves its budget untouched.
 """
 
 from __future__ import annotations

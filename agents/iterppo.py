@@ -10,7 +10,7 @@ Per iteration (Algorithm 1 of the paper):
 The KL reference is the *current* policy: that is what the improvement theorem (Theorem 2) needs; with a fixed reference
 the guarantee fails. ``solver.start_kl_coef`` adds a pull towards the start against drift of the language. It is 0 by
 default: with ``kl_coef=0, start_kl_coef=0.05`` instead of the reverse the return on ``parley/Sales-v0`` was .501, not
-.589 (user=program, seed 0, 1,000 scenarios).
+.589 (user=program, seed 0, 1,000 scenarios, an earlier release).
 
 What the paper leaves open, and what is done here:
 

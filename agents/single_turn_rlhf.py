@@ -1,4 +1,4 @@
-"""Single-turn RLHF (arXiv 2405.14655, section 5 and 2.6 of its baselines): preferences between utterances, not ends.
+"""Single-turn RLHF (arXiv 2405.14655, section 5): preferences between utterances, not ends.
 
 First the data, with the start μ: conversations, at whose moments another utterance of μ stands beside the one that was
 said. What makes the labels:

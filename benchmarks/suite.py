@@ -44,7 +44,7 @@ def main(config: DictConfig) -> None:
     say(overview(standings))
     records = [one.record for one in standings if one.record]
     if records:
-        write(sections_of(records), Path(options["out"] or suite.out or f"results/suites/{name}"))
+        write(sections_of(records), Path(options["out"] or suite.where(budget)))
     unfinished = [one for one in standings if one.record is None]
     if unfinished:
         say(f"{len(unfinished)} of {len(cells)} cells are not finished; the same command goes on.")

@@ -32,7 +32,7 @@ class Suite:
     common: Mapping[str, Any] = field(default_factory=dict)
     """Overrides for every cell."""
     out: str | None = None
-    """Where the tables go; ``results/suites/NAME`` unless given."""
+    """Where the tables go; ``results/suites/NAME`` unless given. With another budget, a folder of its own beside it."""
 
     @classmethod
     def of(cls, name: str, values: Mapping[str, Any]) -> Suite:
@@ -51,6 +51,10 @@ class Suite:
                         f"{where}: agent {agent} names the world {world}; there are {', '.join(suite.worlds)}."
                     )
         return suite
+
+    def where(self, budget: str | None = None) -> str:
+        """The folder of the tables."""
+        return (self.out or f"results/suites/{self.name}") + (f"-{budget}" if budget else "")
 
     def cells(self, results: str, budget: str | None = None) -> list[Cell]:
         """The first seed of every agent in every world first; ``budget`` stands for every cell's own."""

@@ -1,8 +1,9 @@
-"""The leaderboard, from records: ``python -m results.leaderboard [--runs results/runs] [--env sales] [--out results]``.
+"""The leaderboard, from records: ``python -m results.leaderboard [--runs results/runs] [--env sales] [--out FOLDER]``.
 
 Agents are compared within a section: one environment, one training user, one budget, the same scenarios. Agents that
 don't learn need no training user and no budget, and stand in every section whose scenarios they were evaluated on.
-Writes leaderboard.md, leaderboard.csv (one line per agent, user and split) and learning curves, a plot per section.
+Writes leaderboard.md, leaderboard.csv (one line per agent, user and split) and learning curves, a plot per section, to
+results/mine: the published ones lie in results itself.
 
 ``python -m results.leaderboard validate FOLDER`` says whether somebody's runs can go on it (``results.validation``).
 """
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m results.leaderboard", description="Tables and plots from records.")
     parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="where the run folders lie")
     parser.add_argument("--env", help="this environment only")
-    parser.add_argument("--out", type=Path, default=Path("results"), help="where tables and plots are written")
+    parser.add_argument("--out", type=Path, default=Path("results/mine"), help="where tables and plots are written")
     parser.add_argument("--skip-bad", action="store_true", help="leave out records that can't be read, with a warning")
     options = parser.parse_args(words)
     try:

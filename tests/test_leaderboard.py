@@ -229,6 +229,16 @@ def test_runs_that_were_moved_aside_are_left_out(board, tmp_path):
     assert "bandit" in board(LEARNT)[0]
 
 
+def test_published_tables_are_left_alone_unless_they_are_named(board, tmp_path, monkeypatch):
+    board(LEARNT)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "leaderboard.md").write_text("published")
+    assert main(["--runs", "runs"]) == 0
+    assert "bandit" in (tmp_path / "results/mine/leaderboard.md").read_text()
+    assert (tmp_path / "results/leaderboard.md").read_text() == "published"
+
+
 def test_no_records_at_all_is_said(board, tmp_path, capsys):
     assert main(["--runs", str(tmp_path / "nowhere")]) == 1
     assert "nowhere is no folder" in capsys.readouterr().err

@@ -15,6 +15,7 @@ MOST_LINES = 60
 """An environment is one file and one YAML of so many lines together."""
 
 
+ROOMS = ("envs", "agents", "benchmarks", "results")
 ENVIRONMENT, AGENT = section(README, "Add an environment"), section(README, "Add an agent")
 
 
@@ -93,9 +94,17 @@ def test_the_modules_that_the_readme_runs_exist():
     assert not missing
 
 
+def test_the_data_that_the_readme_makes_is_enough_for_the_run_that_reads_it():
+    made, read = (the_command(section(README, "Offline data"), word) for word in ("benchmarks.data", "benchmarks.run"))
+    said = dict(word.split("=", 1) for word in made + read if "=" in word)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("config", [word for word in read if "=" in word])
+    assert int(said["n"]) >= config.budget.logged and said["out"] == config.logged
+
+
 def test_the_tree_names_files_that_exist():
     (tree,) = re.findall(r"^```text\n(.*?)^```$", section(README, "Where things are"), flags=re.MULTILINE | re.DOTALL)
-    room = ROOT
+    room, named = ROOT, set()
     for line in tree.splitlines():
         name = line.split()[0]
         if not line.startswith(" "):
@@ -103,7 +112,10 @@ def test_the_tree_names_files_that_exist():
             assert room.is_dir(), name
         else:
             assert (room / name).exists(), f"{room.name}/{name}"
+        named.add(f"{room.name}/{name}")
         assert len(line.split()) > 1, f"{name} has no phrase"
+    modules = {f"{path.parent.name}/{path.name}" for name in ROOMS for path in (ROOT / name).glob("[a-z]*.py")}
+    assert len(modules) > 100 and not modules - named
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", ".ci/run"])

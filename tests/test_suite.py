@@ -99,6 +99,19 @@ def test_a_seed_that_is_none_is_an_error_of_that_cell(word):
         _ = Cell("shop/bandit", 0, (*cell("bandit").overrides[:-1], word)).experiment
 
 
+@pytest.mark.parametrize(
+    ("out", "budget", "folder"),
+    [
+        (None, None, "results/suites/mine"),
+        (None, "smoke", "results/suites/mine-smoke"),
+        ("there", None, "there"),
+        ("there", "smoke", "there-smoke"),
+    ],
+)
+def test_tables_of_another_budget_lie_beside_those_of_the_suites_own(out, budget, folder):
+    assert Suite("mine", "Mine", {"shop": {}}, {"bandit": None}, [0], out=out).where(budget) == folder
+
+
 def test_how_long_it_takes_is_told_by_what_took_how_long():
     seconds = replace(RECORD.seconds, setup=1.0, learning=10.0, evaluation=4.0)
     one = replace(RECORD, agent="bandit", env="shop", budget="tiny", seconds=seconds)
