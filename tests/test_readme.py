@@ -1,5 +1,6 @@
 """What the README says can be done is done here, word by word: its files are written, its commands run."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from results.readme import with_tables
 from results.record import Record
 from tests.documents import ROOT, commands, do, explained, files, section, write
 
@@ -125,6 +127,12 @@ def test_what_is_to_be_made_can_be_made(document):
         re.findall(r"^(?:.*`)?make ([\w-]+)", (ROOT / document).read_text(encoding="utf-8"), flags=re.MULTILINE)
     )
     assert named and named <= targets
+
+
+def test_the_tables_are_those_of_the_published_leaderboard():
+    with (ROOT / "results/leaderboard.csv").open(encoding="utf-8", newline="") as file:
+        assert "<!-- table: sales program default -->" in README
+        assert with_tables(README, list(csv.DictReader(file))) == README
 
 
 def test_there_is_one_place_for_measured_results():
