@@ -17,6 +17,7 @@ import math
 import os
 import random
 import time
+import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -262,6 +263,7 @@ class EndpointModel:
             self._answers = Answers(self._cache)
         self._secrets = tuple({key, repr(key)[1:-1], json.dumps(key)[1:-1]} - {""})
         self._client = OpenAI(base_url=url, api_key=key or "none", timeout=self.timeout, max_retries=0)
+        weakref.finalize(self, self._client.close).atexit = False  # whoever forgets to close it leaves no socket open
 
     def _address(self) -> str:
         address_variable, key_variable = self._variables

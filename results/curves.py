@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from results.figures import write_figure
 from results.sections import Entry, Section
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -47,9 +48,7 @@ def draw(section: Section, out: Path) -> list[Path]:
     _dress(axes, section)
     _write_labels(axes, labels, _LINE / height)
     paths = [out / f"learning-curve-{section.name}.{suffix}" for suffix in _FORMATS]
-    for path in paths:
-        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
+    write_figure(figure, paths)
     return paths
 
 

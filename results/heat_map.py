@@ -13,6 +13,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from results.figures import write_figure
+
 if TYPE_CHECKING:
     from results.winrates import WinRates
 
@@ -44,6 +46,4 @@ def draw(rates: WinRates, title: str, paths: Sequence[Path]) -> None:
     axes.set_title(title, loc="left", fontsize=11)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    for path in paths:
-        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
+    write_figure(figure, paths)

@@ -1,4 +1,4 @@
-"""The page: ``python -m results.report [--runs results/runs] [--out results/report.html]``.
+"""The page: ``python -m results.report [--runs results/runs] [--out results/mine/report.html]``.
 
 One HTML file that opens from disk, without a server or a network: the leaderboard with its figures, and the
 conversations behind it, to read, to lay side by side and to label. Its parts lie in ``results/page``. Figures are
@@ -68,7 +68,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m results.report", description="One HTML page from run folders.")
     parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="where the run folders lie")
     parser.add_argument("--env", help="this environment only")
-    parser.add_argument("--out", type=Path, default=Path("results/report.html"), help="the page")
+    parser.add_argument("--out", type=Path, default=Path("results/mine/report.html"), help="the page")
     parser.add_argument(
         "--conversations", type=int, default=CONVERSATIONS, metavar="N",
         help=f"carry about N conversations, the same scenarios of every run (default {CONVERSATIONS}; 0 for none)",

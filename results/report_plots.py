@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from results import curves, heat_map
+from results.figures import write_figure
 from results.report_data import profiles, scored, win_table
 from results.sections import Section
 from results.statistics import Estimate
@@ -132,7 +133,5 @@ def _dress(axes: Axes, title: str) -> None:
 
 def _save(figure: Figure, out: Path, name: str) -> list[Path]:
     paths = [out / f"{name}.{suffix}" for suffix in FORMATS]
-    for path in paths:
-        figure.savefig(path, dpi=160, bbox_inches="tight", metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
+    write_figure(figure, paths, bbox_inches="tight")
     return paths

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from results.crossed import mean_interval
+from results.figures import write_figure
 from results.record import Evaluation
 from results.statistics import Estimate, matrix
 from results.tables import markdown_table
@@ -163,6 +164,4 @@ def draw(table: Transfer, paths: Sequence[Path]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(f"{table.agent} on {table.env}; a ring: the user that was learnt with", loc="left", fontsize=11)
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    for path in paths:
-        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
+    write_figure(figure, paths)

@@ -217,7 +217,7 @@ def done(name: str, folder: Path) -> list[str]:
 
 def test_your_first_method_ends_with_a_row_on_the_table(tmp_path):
     done("first_method.md", tmp_path)
-    table = (tmp_path / "results/leaderboard.md").read_text(encoding="utf-8")
+    table = (tmp_path / "results/mine/leaderboard.md").read_text(encoding="utf-8")
     (row,) = [line for line in table.splitlines() if re.match(r"\| *weighted +\| program +\|", line)]
     assert re.search(r"-?\d\.\d\d \[-?\d\.\d\d, -?\d\.\d\d\]", row)  # its score, with an interval
     (path,) = tmp_path.glob("results/runs/twenty_questions/program/weighted/smoke/seed0/record.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 import traceback
 from collections import Counter
@@ -49,6 +50,18 @@ def told(error: BaseException) -> str:
         words, error = words + repr(before) + str(vars(before)), before
         seen.add(id(before))
     return words
+
+
+def test_a_model_that_nobody_closes_leaves_no_connection_open(monkeypatch):
+    with serving(Server()) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        model = EndpointModel("small", pause=0.001, timeout=5.0)
+        model.complete(chats(1), [0])
+        client = model._client
+        assert client is not None and not client.is_closed()
+        del model
+        gc.collect()
+        assert client.is_closed()
 
 
 # ---- answers --------------------------------------------------------------------------------------------------------

@@ -273,3 +273,12 @@ def test_the_results_package_imports_no_other_of_ours():
         words = path.read_text().split()
         after = {after for word, after in pairwise(words) if word in ("from", "import")}
         assert not {"envs", "agents", "benchmarks"} & {name.split(".")[0] for name in after}, path
+
+
+def test_the_same_figure_is_the_same_file(board, tmp_path):
+    drawn = []
+    for _ in range(2):
+        board(LEARNT + FIXED)
+        paths = sorted((tmp_path / "out").glob("learning-curve-*"))
+        drawn.append([path.read_bytes() for path in paths])
+    assert len(drawn[0]) == 2 and drawn[0] == drawn[1] and not list((tmp_path / "out").glob(".*"))

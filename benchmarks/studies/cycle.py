@@ -27,6 +27,7 @@ from benchmarks.studies.exact import bradley_terry, equilibrium, fixed, mtpo, mt
 from envs.games import Floats, RockPaperScissors, best_response
 from envs.tabular import actions_taken
 from envs.trajectory import Trajectory
+from results.figures import write_figure
 from results.verdict import Verdict
 
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
@@ -148,9 +149,7 @@ def draw(runs: Sequence[Run], spec: RockPaperScissors, alpha: float, out: Path) 
     handles, labels = right.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=10)
     paths = [out / f"cycle.{suffix}" for suffix in ("png", "svg")]
-    for path in paths:
-        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
+    write_figure(figure, paths)
     return paths
 
 
