@@ -20,6 +20,7 @@ from results import report
 from tests.run_folders import SCRIPT, write_run, write_runs
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e '.[test]'")
+from selenium.common.exceptions import ElementClickInterceptedException  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.remote.webelement import WebElement  # noqa: E402
@@ -78,8 +79,15 @@ class Page:
         return self.run("return [...document.querySelectorAll(arguments[0])].map((one) => one.textContent)", css)
 
     def click(self, css: str, number: int = 0) -> None:
-        self.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", self.all(css)[number])
-        self.all(css)[number].click()
+        def clicked() -> bool:
+            self.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", self.all(css)[number])
+            try:
+                self.all(css)[number].click()
+            except ElementClickInterceptedException:  # a smooth scroll that a key began is still under way
+                return False
+            return True
+
+        self.until(clicked)
 
     def choose(self, css: str, value: str) -> None:
         Select(self.one(css)).select_by_value(value)
