@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from functools import partial
 from itertools import combinations
 
@@ -35,7 +36,12 @@ def rliable(monkeypatch):
     metrics = pytest.importorskip("rliable.metrics")
     decorators = importlib.import_module("pandas.util._decorators")
     monkeypatch.setattr(decorators, "deprecate_kwarg", lambda *_, **__: lambda function: function)
-    return pytest.importorskip("rliable.library"), metrics
+    library = pytest.importorskip("rliable.library")
+    # Its absl took what is standard error now, pytest's own file, and closes that whenever logging is configured anew
+    # while another stands there; the true standard error it leaves open.
+    absl = importlib.import_module("absl.logging")
+    absl.get_absl_handler().python_handler.stream = sys.__stderr__
+    return library, metrics
 
 
 def scores(shape: tuple[int, int], seed: int = 3) -> np.ndarray:
