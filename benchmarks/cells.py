@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -39,6 +40,8 @@ from benchmarks.checkpoint import RunFolder
 from benchmarks.progress import RunError, say, warn
 from results.record import Record, RecordError
 
+_FEW = 12
+"""So many cells are named in an error."""
 _POLL = 0.2
 """Seconds between two looks at the processes."""
 _GRACE = 10
@@ -182,12 +185,20 @@ def choose(cells: Sequence[Cell], only: str | Sequence[str] | None, shard: str) 
     patterns = [only] if isinstance(only, str) else list(only or ["*"])
     for pattern in patterns:
         if cells and not any(_matches(cell, pattern) for cell in cells):
-            raise RunError(f"only={pattern} is no cell; there are {', '.join(cell.name for cell in cells)}.")
+            raise RunError(f"only={pattern} is no cell; {_there_are([cell.name for cell in cells], str(pattern))}.")
     found = re.fullmatch(r"(\d+)/(\d+)", str(shard))
     if not found or not int(found[1]) < int(found[2]):
         raise RunError(f"shard={shard} is no part of a whole; give 0/4 for the first of four, 3/4 for the last.")
     chosen = [cell for cell in cells if any(_matches(cell, pattern) for pattern in patterns)]
     return chosen[int(found[1]) :: int(found[2])]
+
+
+def _there_are(names: Sequence[str], wanted: str) -> str:
+    """All of a few names; of many the nearest."""
+    if len(names) <= _FEW:
+        return f"there are {', '.join(names)}"
+    near = get_close_matches(wanted, names, _FEW, cutoff=0.0)
+    return f"nearest of {len(names)} are {', '.join(near)} (in a pattern * stands for anything, [12] for 1 or 2)"
 
 
 def _matches(cell: Cell, pattern: str) -> bool:

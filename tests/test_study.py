@@ -252,6 +252,9 @@ def test_cells_are_chosen_by_name_or_pattern():
     assert chosen == {"bandit": ["bandit/0", "bandit/1"], "['red', '*/1']": ["red/0", "bandit/1"]}
     with pytest.raises(RunError, match="only=blue is no cell; there are red/0, "):
         choose(cells, "blue", "0/1")
+    many = [Cell(f"shop/{name}", seed, ()) for name in ("red", "bandit") for seed in range(9)]
+    with pytest.raises(RunError, match=r"only=shop/blue/3 is no cell; nearest of 18 are shop/red/.*\* stands for"):
+        choose(many, "shop/blue/3", "0/1")
     for shard in ("4/4", "1", "-1/2", "a/b"):
         with pytest.raises(RunError, match="is no part of a whole"):
             choose(cells, None, shard)
