@@ -67,26 +67,23 @@ def fork(
     left = [before[k] for k, (_, before) in zip(at, scored, strict=True)]
     said = [one.steps[k].utterance for k, (one, _) in zip(at, scored, strict=True)]
     again = [another_take(moment, 1 + i) for moment in left for i in range(continuations)]
-    of_said = [utterance for utterance in said for _ in range(continuations)]
-    return Forks(
-        [one for one, _ in scored],
-        at,
-        _returns(agent, env, again, of_said, on_done).reshape(len(scored), continuations),
-        _returns(agent, env, again, None, on_done).reshape(len(scored), continuations),
-    )
+    decided = [utterance for utterance in said for _ in range(continuations)]
+    returns = _returns(agent, env, [*again, *again], [*decided, *[None] * len(again)], on_done)
+    after, anew = returns.reshape(2, len(scored), continuations)
+    return Forks([one for one, _ in scored], at, after, anew)
 
 
 def _returns(
     agent: Agent,
     env: ConversationEnv,
     moments: Sequence[Moment],
-    said: Sequence[Utterance] | None,
+    said: Sequence[Utterance | None],
     on_done: Callable[[Trajectory], None] | None,
 ) -> np.ndarray:
     """[M] the return of each conversation from its moment on."""
     ended: list[Trajectory] = []
     for i in range(0, len(moments), _AT_ONCE):
         part = slice(i, i + _AT_ONCE)
-        ended += play(agent, env, moments[part], said=said[part] if said else None, on_done=on_done)
+        ended += play(agent, env, moments[part], said=said[part], on_done=on_done)
     begun = [len(moment.steps) for moment in moments]
     return np.array([one.returns_to_go()[k] for one, k in zip(ended, begun, strict=True)])

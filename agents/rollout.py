@@ -77,13 +77,13 @@ def play(
     on_done: Callable[[Trajectory], None] | None = None,
     on_moment: Callable[[int, Moment], None] | None = None,
     on_advance: Callable[[int, Advance], None] | None = None,
-    said: Sequence[Utterance] | None = None,
+    said: Sequence[Utterance | None] | None = None,
 ) -> list[Trajectory]:
     """Each conversation from where it stands to its end, all in step; one trajectory per moment, in order.
 
     ``on_moment`` is called with the index and the moment before each of the agent's turns, ``on_advance`` with the
     index and what came of the turn. ``said`` is what the agent says at each of ``moments``, where that is decided
-    already; only from then on it is asked.
+    already (None: where it is not); only from then on it is asked.
     """
     trajectories: list[Trajectory | None] = [None] * len(moments)
     live = [_Live(i, one.episode, list(one.steps), one.user_tokens) for i, one in enumerate(moments)]
@@ -92,7 +92,7 @@ def play(
             for one in live:
                 on_moment(one.index, one.moment)
         episodes = [one.episode for one in live]
-        utterances = speak(agent, episodes, explore=explore) if said is None else said
+        utterances = _spoken(agent, episodes, said or [None] * len(live), explore)
         said = None
         advances = _advanced(env, episodes, utterances)
         going = []
@@ -141,6 +141,15 @@ def speak(agent: Agent, episodes: Sequence[Episode], *, explore: bool = True) ->
     heard = [episode.heard_by("agent") for episode in episodes]
     rngs = [agent_rng(episode.seed, episode.exchanges, episode.take) for episode in episodes]
     return agent.act(heard, rngs, explore=explore)
+
+
+def _spoken(
+    agent: Agent, episodes: Sequence[Episode], said: Sequence[Utterance | None], explore: bool
+) -> list[Utterance]:
+    """What is said in each episode: what was decided, and where nothing was, what the agent says."""
+    asked = [episode for episode, decided in zip(episodes, said, strict=True) if decided is None]
+    spoken = iter(speak(agent, asked, explore=explore) if asked else [])
+    return [next(spoken) if decided is None else decided for decided in said]
 
 
 def _advanced(env: ConversationEnv, episodes: Sequence[Episode], utterances: Sequence[Utterance]) -> list[Advance]:

@@ -20,6 +20,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -37,6 +38,8 @@ from results.record import Record
 PARTS = ("setup", "learning", "evaluation", "cpu")
 """What time is booked under; ``cpu`` is the processor time of the other three together."""
 _KEPT = 2
+_SYNCING = 8
+"""So many files are brought to disk at once; one after another, each would wait for a write of the journal's."""
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -212,8 +215,8 @@ class RunFolder:
         (temporary / "state.json").write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
         digests = {str(file.relative_to(temporary)): _digest(file) for file in _files(temporary)}
         (temporary / "manifest.json").write_text(json.dumps(digests, indent=1), encoding="utf-8")
-        for path in [*temporary.rglob("*"), temporary]:
-            _sync(path)
+        with ThreadPoolExecutor(_SYNCING) as pool:
+            list(pool.map(_sync, [*temporary.rglob("*"), temporary]))
         if final.exists():
             set_aside(final)
         temporary.rename(final)

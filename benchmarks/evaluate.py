@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from agents.agent import Agent
 from agents.practice import Practice
-from agents.rollout import rollout
+from agents.rollout import Moment, play, rollout
 from benchmarks.build import Experiment
 from benchmarks.checkpoint import RunFolder
 from benchmarks.health import health
@@ -44,11 +46,9 @@ def evaluate(agent: Agent, experiment: Experiment, user: UserSimulator, folder: 
     with withdrawing() as written:
         for name in experiment.users:
             one = user if name == experiment.user else experiment.build_user(name)
-            for split in experiment.splits:
-                env = experiment.build_env(one, split)
-                path = folder.trajectories / f"{name}-{split}.jsonl"
-                converse(agent, env, seeds, path, written)
-                evaluations.append(summarise(name, env, kept(path, seeds)))
+            envs = {folder.trajectories / f"{name}-{s}.jsonl": experiment.build_env(one, s) for s in experiment.splits}
+            converse(agent, envs, seeds, written)
+            evaluations += [summarise(name, env, kept(path, seeds)) for path, env in envs.items()]
     return evaluations
 
 
@@ -67,26 +67,46 @@ def withdrawing() -> Iterator[list[Path]]:
         raise
 
 
-def converse(agent: Agent, env: ConversationEnv, seeds: Sequence[int], path: Path, written: list[Path]) -> None:
-    """One conversation per seed into ``path``; until that is whole, in chunks beside it. Left alone if it is there.
+def converse(agent: Agent, envs: Mapping[Path, ConversationEnv], seeds: Sequence[int], written: list[Path]) -> None:
+    """One conversation per seed in each of ``envs``, which differ in their split alone, into the file that stands for
+    it; until those are whole, in chunks beside them. A file that is there is left alone.
 
-    The files that it makes are added to ``written`` (``withdrawing``).
+    All are played together, which a batch of few scenarios gains from. The files that it makes are added to ``written``
+    (``withdrawing``).
     """
-    if path.exists():
+    if all(path.exists() for path in envs):
         return
-    parts = path.with_suffix(".parts")
+    names = "+".join(path.stem for path in envs)
+    parts, size = next(iter(envs)).with_name(f"{names}.parts"), max(1, _CHUNK // len(envs))
     parts.mkdir(exist_ok=True)
-    with bar(f"evaluation {path.stem}", len(seeds)) as progress:
-        for first in range(0, len(seeds), _CHUNK):
-            part, chunk = parts / f"{first:06d}.jsonl", seeds[first : first + _CHUNK]
+    with bar(f"evaluation {names}", len(envs) * len(seeds)) as progress:
+        for first in range(0, len(seeds), size):
+            part, chunk = parts / f"{first:06d}.jsonl", seeds[first : first + size]
             if part.exists():
-                progress.update(len(chunk))
+                progress.update(len(envs) * len(chunk))
             else:
-                write_jsonl(part, rollout(agent, env, chunk, on_done=lambda _: progress.update()))
+                write_jsonl(part, _played(agent, list(envs.values()), chunk, progress))
                 written.append(part)
-    written.append(path)
-    write_jsonl(path, (t for part in sorted(parts.glob("[0-9]*.jsonl")) for t in read_jsonl(part)))
+    for k, path in enumerate(envs):
+        if not path.exists():
+            written.append(path)
+            write_jsonl(path, _of(k, len(envs), sorted(parts.glob("[0-9]*.jsonl"))))
     shutil.rmtree(parts)
+
+
+def _played(agent: Agent, envs: Sequence[ConversationEnv], seeds: Sequence[int], progress: tqdm) -> list[Trajectory]:
+    """The conversations of the first of ``envs``, then those of the second, …: how a conversation goes on is for its
+    scenario and its user to say (``ConversationEnv.assess``), so any of them can play all."""
+    moments = [Moment(env.begin(seed)) for env in envs for seed in seeds]
+    return play(agent, envs[0], moments, on_done=lambda _: progress.update())
+
+
+def _of(k: int, n: int, parts: Sequence[Path]) -> Iterator[Trajectory]:
+    """The conversations of the ``k``-th of ``n`` environments."""
+    for part in parts:
+        trajectories = list(read_jsonl(part))
+        size = len(trajectories) // n
+        yield from trajectories[k * size : (k + 1) * size]
 
 
 def kept(path: Path, seeds: Sequence[int]) -> list[Trajectory]:

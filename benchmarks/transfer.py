@@ -143,7 +143,7 @@ def _evaluations(cell: Cell, plan: Plan, meet: Callable[[str, str], Conversation
                     )
                 agent = agent or folder.restored(experiment.build_agent())
                 say(f"  {cell.name} talks with {user}")
-                converse(agent, env, range(experiment.scenarios), path, written)
+                converse(agent, {path: env}, range(experiment.scenarios), written)
             found.append(summarise(user, env, kept(path, range(experiment.scenarios))))
     return found
 

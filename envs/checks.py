@@ -240,9 +240,11 @@ def _demand(kept: bool, sentence: str) -> None:
 # ---- talking --------------------------------------------------------------------------------------------------------
 
 
-def _play(env: ConversationEnv, seeds: Sequence[int], script: Script) -> list[list[Advance]]:
+def _play(
+    env: ConversationEnv, seeds: Sequence[int], script: Script, begun_by: ConversationEnv | None = None
+) -> list[list[Advance]]:
     """Whole conversations, in one batch: for each seed, what each exchange brought."""
-    live = {index: env.begin(seed) for index, seed in enumerate(seeds)}
+    live = {index: (begun_by or env).begin(seed) for index, seed in enumerate(seeds)}
     played: list[list[Advance]] = [[] for _ in seeds]
     for exchange in range(env.max_exchanges):
         if not live:
@@ -706,6 +708,23 @@ def _splits_are_disjoint(subject: _Subject) -> None:
         )
 
 
+def _goes_on_alike_in_every_split(subject: _Subject) -> None:
+    """What an exchange brings is for its episode to say, not for the split of the environment that plays it."""
+    subject.require(_REPEATS)
+    for split in subject.env.splits:
+        own = _changed(subject.env, split=split)
+        here = _play(own, subject.seeds, subject.say)
+        there = _play(subject.env, subject.seeds, subject.say, begun_by=own)
+        for seed, mine, theirs in zip(subject.seeds, here, there, strict=True):
+            first, second = [_seen(advance) for advance in mine], [_seen(advance) for advance in theirs]
+            _demand(
+                _alike(first, second),
+                f"The conversation of seed {seed} of split {split!r} goes on otherwise where split is "
+                f"{subject.env.split!r}; they differ at {_difference(first, second)}. Only sample_scenario may use "
+                "self.split; what else depends on it belongs into the scenario.",
+            )
+
+
 def _shared(keys: Mapping[str, set[str]]) -> list[tuple[str, str, list[str]]]:
     """The pairs of splits that have keys in common, and these keys."""
     pairs = itertools.combinations(keys, 2)
@@ -884,6 +903,7 @@ _CHECKS: dict[str, Callable[[_Subject], None]] = {
     "user failures are unscored": _leaves_user_failures_unscored,
     "judge failures are unscored": _leaves_judge_failures_unscored,
     "splits are disjoint": _splits_are_disjoint,
+    "goes on alike in every split": _goes_on_alike_in_every_split,
     "keys name facts": _keys_name_facts,
     "rewards are finite": _rewards_are_finite,
     "odd utterances neither break nor pay": _takes_any_utterance,

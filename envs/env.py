@@ -220,7 +220,7 @@ class ConversationEnv(gymnasium.Env[Conversation, str], ABC):
 
     @abstractmethod
     def sample_scenario(self, rng: np.random.Generator) -> Scenario:
-        """Draw what one episode of ``self.split`` is about, from ``rng`` alone."""
+        """Draw what one episode of ``self.split`` is about, from ``rng`` alone. Nothing else depends on the split."""
 
     @abstractmethod
     def assess(self, episodes: Sequence[Episode]) -> list[Assessment]:

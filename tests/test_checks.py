@@ -261,6 +261,12 @@ class GlobalDiceEnv(EchoEnv):
         super().__init__(GlobalDiceUser(), **kwargs)
 
 
+class StingyEnv(EchoEnv):
+    def assess(self, episodes):
+        found = super().assess(episodes)
+        return found if self.split == "train" else [replace(one, reward=one.reward / 2 - 1) for one in found]
+
+
 BROKEN = {
     RaisingEnv: ("a conversation can be had", "RuntimeError: out of stock"),
     DefaultSeedEnv: ("gymnasium's check_env finds nothing", "default seed argument"),
@@ -283,6 +289,7 @@ BROKEN = {
     ScoredUnjudgedEnv: ("judge failures are unscored", "reward NaN"),
     OneSplitEnv: ("splits are disjoint", "share 12 scenario keys"),
     KeylessEnv: ("splits are disjoint", "has no key"),
+    StingyEnv: ("goes on alike in every split", "belongs into the scenario"),
     CoarseKeyEnv: ("keys name facts", "have other facts"),
     NanRewardEnv: ("rewards are finite", "is nan"),
     AsciiEnv: ("odd utterances neither break nor pay", "raised UnicodeEncodeError"),
@@ -318,7 +325,12 @@ def test_a_user_that_is_not_deterministic_skips_only_what_repeats():
     user.deterministic = False
     report = check_conversation_env(EchoEnv(user))
     skipped = {check.name for check in report.checks if check.status == "skipped"}
-    assert skipped == {"same seed, same conversation", "a batch is as many singles", "vector is single"}
+    assert skipped == {
+        "same seed, same conversation",
+        "a batch is as many singles",
+        "vector is single",
+        "goes on alike in every split",
+    }
     assert "'echo' is not deterministic" in report["vector is single"].message
     assert report.ok, str(report)
 

@@ -79,6 +79,9 @@ def test_what_was_said_is_said_again_and_then_the_agent_is_asked():
     env = Shop(Customer())
     (held,) = play(Constant(""), env, [Moment(env.begin(7))], said=[Utterance("purple")])
     assert [step.utterance.text for step in held.steps] == ["purple", wanted(held)]
+    moments = [Moment(env.begin(7))] * 2
+    one, other = play(Constant("green"), env, moments, said=[None, Utterance("purple")])
+    assert [of.steps[0].utterance.text for of in (one, other)] == ["green", "purple"]
 
 
 def test_continuations_of_a_failing_user_are_left_out():

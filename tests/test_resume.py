@@ -70,7 +70,7 @@ def killed(run, monkeypatch):
 
 
 MOMENTS = [(RunFolder, "save", 1), (RunFolder, "write_metrics", 3), (RunFolder, "write_record", 1)]
-MOMENTS += [(benchmarks.evaluate, "rollout", n) for n in (2, 8, 10)]
+MOMENTS += [(benchmarks.evaluate, *at) for at in (("rollout", 2), ("play", 1), ("play", 2), ("_of", 2), ("_of", 4))]
 
 
 @pytest.mark.parametrize(("owner", "method", "n"), MOMENTS)
@@ -104,7 +104,8 @@ def test_a_finished_run_is_left_as_it_is(run, tmp_path, capsys, monkeypatch):
 
 def test_what_was_evaluated_is_not_evaluated_again(run, killed, tmp_path, monkeypatch):
     killed(tmp_path, RunFolder, "write_record", 1)
-    monkeypatch.setattr("benchmarks.evaluate.rollout", None)
+    for name in ("rollout", "play"):
+        monkeypatch.setattr(f"benchmarks.evaluate.{name}", None)
     assert (run(tmp_path) / "record.json").exists()
 
 
