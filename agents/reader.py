@@ -75,12 +75,15 @@ class Reader(nn.Module):
 
     @torch.no_grad()
     def states(self, texts: Sequence[Text], batch_size: int = 64) -> list[Tensor]:
-        """[P, hidden] of each text, without gradients."""
-        out: list[Tensor] = []
+        """[P, hidden] of each text, without gradients. Those of like length go together: that leaves little padding."""
+        order = np.argsort([len(one.ids) for one in texts], kind="stable")
+        out: list[Tensor | None] = [None] * len(texts)
         for i in range(0, len(texts), batch_size):
-            part = texts[i : i + batch_size]
-            out += self(part).split([len(one.places) for one in part])
-        return out
+            chosen = order[i : i + batch_size]
+            part = [texts[j] for j in chosen]
+            for j, states in zip(chosen, self(part).split([len(one.places) for one in part]), strict=True):
+                out[j] = states
+        return [states for states in out if states is not None]
 
 
 def whole(policy: ChatModel, trajectory: Trajectory) -> Text:
