@@ -18,6 +18,7 @@ from agents.chat_learner import ChatLearner
 from agents.chat_model import ChatModel
 from agents.collabllm import CollabLLM, dpo_loss, reward_from
 from agents.practice import Branch, Budget, Continued, Practice
+from agents.reader import Reader, Text
 from agents.refuel import Refuel, regression_loss
 from agents.rollout import Moment, agent_rng, rollout
 from agents.utterance_critic import Turns, UtteranceCritic, turns_of
@@ -380,3 +381,10 @@ def test_no_weight_of_the_policy_changes(colour_start: str):
 def test_before_there_is_a_critic_nothing_is_chosen(colour_start: str):
     with pytest.raises(RuntimeError, match="prepare"):
         best_of_n(colour_start).act([two_turns().prefix(0)], [np.random.default_rng(0)])
+
+
+def test_a_text_is_read_alike_in_any_company():
+    reader = Reader(tiny_model(), 0.0)
+    texts = [Text(tuple(range(5, 5 + n)), np.array([0, n - 1])) for n in (3, 11, 5, 11, 2)]
+    for one, states in zip(texts, reader.states(texts, batch_size=2), strict=True):
+        torch.testing.assert_close(states, reader.states([one])[0])
