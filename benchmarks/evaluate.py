@@ -7,12 +7,12 @@ what is reported. Agents speak as they were trained, sampling (``explore=True``)
 from __future__ import annotations
 
 import math
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from tqdm import tqdm
@@ -69,34 +69,37 @@ def withdrawing() -> Iterator[list[Path]]:
 
 def converse(agent: Agent, envs: Mapping[Path, ConversationEnv], seeds: Sequence[int], written: list[Path]) -> None:
     """One conversation per seed in each of ``envs``, which differ in their split alone, into the file that stands for
-    it; until those are whole, in chunks beside them. A file that is there is left alone.
+    it; until those are whole, in chunks beside them.
 
-    All are played together, which a batch of few scenarios gains from. The files that it makes are added to ``written``
+    All are played together, which a batch of few scenarios gains from. A file that is there is left alone; if only some
+    are, everything is played anew and those that lack are written. The files that it makes are added to ``written``
     (``withdrawing``).
     """
-    if all(path.exists() for path in envs):
-        return
-    names = "+".join(path.stem for path in envs)
-    parts, size = next(iter(envs)).with_name(f"{names}.parts"), max(1, _CHUNK // len(envs))
-    parts.mkdir(exist_ok=True)
-    with bar(f"evaluation {names}", len(envs) * len(seeds)) as progress:
-        for first in range(0, len(seeds), size):
-            part, chunk = parts / f"{first:06d}.jsonl", seeds[first : first + size]
-            if part.exists():
-                progress.update(len(envs) * len(chunk))
-            else:
-                write_jsonl(part, _played(agent, list(envs.values()), chunk, progress))
-                written.append(part)
-    for k, path in enumerate(envs):
-        if not path.exists():
-            written.append(path)
-            write_jsonl(path, _of(k, len(envs), sorted(parts.glob("[0-9]*.jsonl"))))
-    shutil.rmtree(parts)
+    first_path, *others = envs
+    parts = first_path.with_name("+".join(path.stem for path in envs) + ".parts")
+    if not all(path.exists() for path in envs):
+        size = max(1, _CHUNK // len(envs))
+        parts.mkdir(exist_ok=True)
+        name = f"{first_path.stem} and {len(others)} more" if others else first_path.stem
+        with bar(f"evaluation {name}", len(envs) * len(seeds)) as progress:
+            for first in range(0, len(seeds), size):
+                part, chunk = parts / f"{first:06d}.jsonl", seeds[first : first + size]
+                if part.exists():
+                    progress.update(len(envs) * len(chunk))
+                else:
+                    write_jsonl(part, _played(agent, list(envs.values()), chunk, progress))
+                    written.append(part)
+        for k, path in enumerate(envs):
+            if not path.exists():
+                written.append(path)
+                write_jsonl(path, _of(k, len(envs), sorted(parts.glob("[0-9]*.jsonl"))))
+    if parts.exists():  # if the process ended here before, all files were there already
+        rmtree(parts)
 
 
 def _played(agent: Agent, envs: Sequence[ConversationEnv], seeds: Sequence[int], progress: tqdm) -> list[Trajectory]:
     """The conversations of the first of ``envs``, then those of the second, …: how a conversation goes on is for its
-    scenario and its user to say (``ConversationEnv.assess``), so any of them can play all."""
+    scenario and its user to say, never for the split (``envs.checks`` looks), so any of them can play all."""
     moments = [Moment(env.begin(seed)) for env in envs for seed in seeds]
     return play(agent, envs[0], moments, on_done=lambda _: progress.update())
 

@@ -709,20 +709,31 @@ def _splits_are_disjoint(subject: _Subject) -> None:
 
 
 def _goes_on_alike_in_every_split(subject: _Subject) -> None:
-    """What an exchange brings is for its episode to say, not for the split of the environment that plays it."""
+    """What an exchange brings is for its episode to say, not for the split of the environment that plays it: an
+    evaluation plays all splits through one. (As far as plain talk shows, which seldom wins.)"""
     subject.require(_REPEATS)
     for split in subject.env.splits:
+        if split == subject.env.split:
+            continue
         own = _changed(subject.env, split=split)
+        if subject.factory is not None:
+            with contextlib.suppress(TypeError):
+                own = _made(subject.factory, split=split)
         here = _play(own, subject.seeds, subject.say)
         there = _play(subject.env, subject.seeds, subject.say, begun_by=own)
         for seed, mine, theirs in zip(subject.seeds, here, there, strict=True):
-            first, second = [_seen(advance) for advance in mine], [_seen(advance) for advance in theirs]
+            first, second = [_brought(advance) for advance in mine], [_brought(advance) for advance in theirs]
             _demand(
                 _alike(first, second),
                 f"The conversation of seed {seed} of split {split!r} goes on otherwise where split is "
                 f"{subject.env.split!r}; they differ at {_difference(first, second)}. Only sample_scenario may use "
-                "self.split; what else depends on it belongs into the scenario.",
+                "self.split, or what the constructor chose by it; what else depends on it belongs into the scenario.",
             )
+
+
+def _brought(advance: Advance) -> tuple[Any, ...]:
+    """What an agent sees of an exchange, and what judges and records see besides."""
+    return (*_seen(advance), dict(advance.assessment.parts))
 
 
 def _shared(keys: Mapping[str, set[str]]) -> list[tuple[str, str, list[str]]]:

@@ -226,8 +226,9 @@ class ConversationEnv(gymnasium.Env[Conversation, str], ABC):
     def assess(self, episodes: Sequence[Episode]) -> list[Assessment]:
         """How each conversation stands after the user's latest reply; one ``Assessment`` per episode.
 
-        A pure function of each episode: its scenario, its turns and the user's ``memory``. A judge that could not
-        decide returns ``judged=False``, never a reward of zero.
+        A pure function of each episode: its scenario, its turns and the user's ``memory``; neither ``self.split`` nor
+        what the constructor chose by it may enter, since an evaluation plays all splits through one environment. A
+        judge that could not decide returns ``judged=False``, never a reward of zero.
         """
 
     def acts_in(self, speaker: Speaker, texts: Sequence[str]) -> list[tuple[Act, ...]] | None:

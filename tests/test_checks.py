@@ -8,7 +8,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
-from echo_env import WORDS, EchoEnv, EchoUser
+from echo_env import SPLITS, WORDS, EchoEnv, EchoUser
 
 from envs.checks import _CHECKS, check_conversation_env, main
 from envs.env import Advance, Assessment, Scenario, StopReason
@@ -267,6 +267,20 @@ class StingyEnv(EchoEnv):
         return found if self.split == "train" else [replace(one, reward=one.reward / 2 - 1) for one in found]
 
 
+class StockedEnv(EchoEnv):
+    """What there is depends on the split, and the constructor decides it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.stock = SPLITS[self.split]
+
+    def assess(self, episodes):
+        return [
+            replace(one, parts={**one.parts, "stocked": float(episode.scenario.key in self.stock)})
+            for one, episode in zip(super().assess(episodes), episodes, strict=True)
+        ]
+
+
 BROKEN = {
     RaisingEnv: ("a conversation can be had", "RuntimeError: out of stock"),
     DefaultSeedEnv: ("gymnasium's check_env finds nothing", "default seed argument"),
@@ -289,6 +303,7 @@ BROKEN = {
     ScoredUnjudgedEnv: ("judge failures are unscored", "reward NaN"),
     OneSplitEnv: ("splits are disjoint", "share 12 scenario keys"),
     KeylessEnv: ("splits are disjoint", "has no key"),
+    StockedEnv: ("goes on alike in every split", "what the constructor chose by it"),
     StingyEnv: ("goes on alike in every split", "belongs into the scenario"),
     CoarseKeyEnv: ("keys name facts", "have other facts"),
     NanRewardEnv: ("rewards are finite", "is nan"),

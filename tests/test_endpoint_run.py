@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+import benchmarks.evaluate
 from benchmarks.progress import RunError
+from envs.trajectory import read_jsonl
 from results.record import Record
 from tests import composed
 from tests.endpoint_server import FAULTS, Server, serving
@@ -72,21 +74,26 @@ def test_a_server_that_dies_stops_the_run_with_a_sentence_and_the_same_command_g
     assert record.models["endpoint_person"]["remembered"] >= 100
 
 
-def test_what_failed_before_a_server_was_given_up_on_is_asked_again(run, tmp_path: Path):
-    """It dies at the last two questions of the first split, given up on in the second: the first is whole then."""
+def test_what_failed_before_a_server_was_given_up_on_is_asked_again(run, monkeypatch, tmp_path: Path):
+    """It dies at the last two questions of the first chunk, given up on in the second: the first is whole then."""
+    monkeypatch.setattr("benchmarks.evaluate._CHUNK", 16)  # 8 scenarios of two splits
+    written: list[Path] = []
+    keep = benchmarks.evaluate.write_jsonl
+    monkeypatch.setattr("benchmarks.evaluate.write_jsonl", lambda path, rows: (written.append(path), keep(path, rows)))
     words = ["user=endpoint_person", "endpoint.attempts=1", "endpoint.concurrency=1"]
     with serving(Server(answer=buyer)) as server:
         whole = run(server, *words)
-    first = whole.evaluations[0]
-    dies_after = round(first.mean_exchanges * len(first.seeds)) - 2
+    files = sorted((tmp_path / "runs").rglob("trajectories/*.jsonl"))
+    assert len(files) == 2 and len(written) == 4
+    dies_after = sum(one.exchanges for path in files for one in list(read_jsonl(path))[:8]) - 2
     (tmp_path / "answers.sqlite").unlink()
+    written.clear()
     with (
         serving(Server(answer=buyer, dies_after=dies_after)) as server,
         pytest.raises(RunError, match="16 questions in a row"),
     ):
         run(server, *words, "resume=never")
-    (folder,) = (path for path in (tmp_path / "runs").rglob("trajectories") if ".aside" not in str(path))
-    assert not list(folder.glob("*.jsonl"))
+    assert [path.name for path in written] == ["000000.jsonl"] and not written[0].exists()
     with serving(Server(answer=buyer), server.port) as again:
         record = run(again, *words)
     assert [one.returns for one in record.evaluations] == [one.returns for one in whole.evaluations]

@@ -79,15 +79,15 @@ class Page:
         return self.run("return [...document.querySelectorAll(arguments[0])].map((one) => one.textContent)", css)
 
     def click(self, css: str, number: int = 0) -> None:
-        def clicked() -> bool:
+        end = time.monotonic() + 10
+        while True:
             self.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", self.all(css)[number])
             try:
-                self.all(css)[number].click()
-            except ElementClickInterceptedException:  # a smooth scroll that a key began is still under way
-                return False
-            return True
-
-        self.until(clicked)
+                return self.all(css)[number].click()
+            except ElementClickInterceptedException:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(0.1)  # a smooth scroll that a key began is still under way
 
     def choose(self, css: str, value: str) -> None:
         Select(self.one(css)).select_by_value(value)

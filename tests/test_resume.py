@@ -13,11 +13,15 @@ from omegaconf import open_dict
 
 import benchmarks.evaluate
 import benchmarks.run
+from agents.rollout import rollout
 from benchmarks.checkpoint import RunFolder, write_whole
 from benchmarks.kill_test import kill_test
 from benchmarks.progress import RunError
 from benchmarks.run import main
 from benchmarks.same import compare
+from envs.trajectory import read_jsonl
+from tests.conftest import AnyColour
+from tests.toy import Customer, Shop
 
 CONF = Path(__file__).parent / "conf"
 WORDS = ["env=shop", "budget=tiny", "agent=bandit"]
@@ -70,13 +74,33 @@ def killed(run, monkeypatch):
 
 
 MOMENTS = [(RunFolder, "save", 1), (RunFolder, "write_metrics", 3), (RunFolder, "write_record", 1)]
-MOMENTS += [(benchmarks.evaluate, *at) for at in (("rollout", 2), ("play", 1), ("play", 2), ("_of", 2), ("_of", 4))]
+MOMENTS += [
+    (benchmarks.evaluate, *at)
+    for at in (("rollout", 2), ("play", 1), ("play", 2), ("_of", 2), ("_of", 4), ("rmtree", 1))
+]
 
 
 @pytest.mark.parametrize(("owner", "method", "n"), MOMENTS)
 def test_a_run_ended_anywhere_and_resumed_ends_as_an_undisturbed_one(run, killed, whole, tmp_path, owner, method, n):
     killed(tmp_path, owner, method, n)
     assert list(compare(whole, run(tmp_path))) == []
+
+
+def test_an_evaluation_ended_between_two_chunks_goes_on_after_the_first(run, killed, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmarks.evaluate, "_CHUNK", 12)
+    killed(tmp_path, benchmarks.evaluate, "play", 2)
+    assert [path.name for path in tmp_path.rglob("*.parts/*")] == ["000000.jsonl"]
+    assert list(compare(whole, run(tmp_path))) == []
+
+
+def test_each_file_of_an_evaluation_has_the_conversations_of_its_split(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmarks.evaluate, "_CHUNK", 12)
+    envs = {tmp_path / f"{split}.jsonl": Shop(Customer(), split=split) for split in Shop.splits}
+    assert len(envs) > 1
+    benchmarks.evaluate.converse(AnyColour(), envs, range(20), [])
+    for path, env in envs.items():
+        assert list(read_jsonl(path)) == rollout(AnyColour(), env, range(20))
+    assert sorted(tmp_path.iterdir()) == sorted(envs)
 
 
 def test_killed_at_random_moments_and_resumed_it_ends_the_same(tmp_path, monkeypatch):

@@ -93,7 +93,7 @@ class SuggestedResponseEnv(ConversationEnv):
     def assess(self, episodes: Sequence[Episode]) -> list[Assessment]:
         talks = [episode.memory for episode in episodes]
         going = [talk for talk in talks if isinstance(talk, Talk) and not talk.silent]
-        own = iter(self._wrapped[self.split].assess([talk.episode for talk in going]) if going else [])
+        own = iter(self._wrapped[self.splits[0]].assess([talk.episode for talk in going]) if going else [])
         return [
             self._assessed(talk, None if talk.silent else next(own))
             if isinstance(talk, Talk)
@@ -103,7 +103,7 @@ class SuggestedResponseEnv(ConversationEnv):
 
     def acts_in(self, speaker: Speaker, texts: Sequence[str]) -> list[tuple[Act, ...]] | None:
         """What suggestions do; a reply holds what was sent as well, and is not read."""
-        return self._wrapped[self.split].acts_in(speaker, texts) if speaker == "agent" else None
+        return self._wrapped[self.splits[0]].acts_in(speaker, texts) if speaker == "agent" else None
 
     def _assessed(self, talk: Talk, own: Assessment | None) -> Assessment:
         """What the wrapped world says of the talk (None: one fell silent, and it is not asked), as this world does."""
