@@ -191,8 +191,12 @@ class Section:
 
     @property
     def ranked(self) -> list[Entry]:
-        """The entries from best to worst, by mean return (which orders as the score does)."""
-        return sorted(self.entries, key=lambda entry: -np.nan_to_num(self.main(entry).returns.value, nan=-np.inf))
+        """The entries from best to worst, by mean return (which orders as the score does), equal ones by name."""
+        return sorted(self.entries, key=lambda entry: (-self._level(entry), entry.agent))
+
+    def _level(self, entry: Entry) -> float:
+        # Rounded: means that are equal but for the order of a sum shall be equal here.
+        return round(float(np.nan_to_num(self.main(entry).returns.value, nan=-np.inf)), 9)
 
     @property
     def notes(self) -> list[str]:

@@ -101,6 +101,19 @@ def test_references_of_a_smaller_evaluation_do_not_serve(board):
     assert [row[0] for row in rows(markdown)] == ["bandit"] and "No record of the start" in markdown
 
 
+@pytest.mark.parametrize("agents", [["ant", "bee"], ["bee", "ant"]])
+def test_agents_with_equal_means_stand_in_the_order_of_their_names(agents):
+    (section,) = sections_of([record(agent, 0.6, seed) for agent in [*agents, "cow"] for seed in (0, 1)])
+    assert [entry.agent for entry in section.ranked] == ["ant", "bee", "cow"]
+
+
+def test_a_mean_that_differs_by_the_order_of_its_sum_ranks_as_equal():
+    ant, bee = 0.3, 0.1 + 0.2  # the greater of the two would otherwise stand first
+    assert bee > ant
+    (section,) = sections_of([record("bee", bee), record("ant", ant)])
+    assert [entry.agent for entry in section.ranked] == ["ant", "bee"]
+
+
 def test_another_training_user_or_budget_is_another_section():
     sections = sections_of(LEARNT + FIXED + [record("bandit", 0.5, user="moody"), record("bandit", 0.5, budget="big")])
     assert [section.title for section in sections] == [
