@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -41,28 +42,61 @@ class Aggregate:
 
 @dataclass(frozen=True, eq=False)
 class Across:
-    """The environments of one budget that have scores, and the agents that stand in all of them, the best first."""
+    """Environments of one budget that have scores, and the agents that stand in all of them, the best first."""
 
-    budget: str
+    title: str
+    """For people: which environments, and the budget."""
+    names: tuple[str, ...]
+    """Of the sections, short: the environment, with its training user where that is needed."""
     sections: tuple[Section, ...]
     aggregates: tuple[Aggregate, ...]
 
 
 def across(sections: Sequence[Section]) -> list[Across]:
-    """Budget by budget, where several sections of it have scores and agents in common."""
+    """Budget by budget, over those sections with scores that have learners in common, the most sections first.
+
+    Where learners stand in unlike environments there are several: each is over all environments of some learner, and
+    compares at least two learners, unless no two have more than one environment in common.
+    """
     scored = [section for section in sections if all(section.references.get(r) for r in ("start", "optimum"))]
     found = []
-    for budget, group in groupby(sorted(scored, key=lambda one: one.budget), key=lambda one: one.budget):
-        tasks = tuple(group)
-        names = sorted(set.intersection(*({entry.agent for entry in task.entries} for task in tasks)))
-        if len(tasks) == 1 or not names:
-            continue
-        drawn = [_Task.of(task) for task in tasks]
-        aggregates = [_aggregate(name, drawn) for name in names]
-        complete = [one for one in aggregates if np.isfinite(one.scores).all()]
-        if complete:
-            found.append(Across(budget, tasks, tuple(sorted(complete, key=lambda one: -float(iqm(one.scores))))))
+    for _, group in groupby(sorted(scored, key=lambda one: one.budget), key=lambda one: one.budget):
+        everything = tuple(group)
+        drawn = {task: _Task.of(task) for task in everything}
+        short = _short(everything)
+        for tasks in _sets(everything):
+            names = sorted(set.intersection(*({entry.agent for entry in task.entries} for task in tasks)))
+            aggregates = [_aggregate(name, [drawn[task] for task in tasks]) for name in names]
+            complete = [one for one in aggregates if np.isfinite(one.scores).all()]
+            ordered = tuple(sorted(complete, key=lambda one: -float(iqm(one.scores))))
+            if any(one.learns for one in ordered):
+                here = tuple(short[task] for task in tasks)
+                place = "All environments" if tasks == everything else f"{', '.join(here[:-1])} and {here[-1]}"
+                found.append(Across(f"{place}, budget {tasks[0].budget}", here, tasks, ordered))
     return found
+
+
+def _sets(tasks: Sequence[Section]) -> list[tuple[Section, ...]]:
+    """Which sections to put together: those of a learner, if another stands in all of them too."""
+    places: dict[str, list[Section]] = {}
+    for task in tasks:
+        for entry in task.entries:
+            if entry.first.learns:
+                places.setdefault(entry.agent, []).append(task)
+    sets = list(dict.fromkeys(tuple(own) for own in places.values() if len(own) > 1))
+    shared = [one for one in sets if sum(set(one) <= set(own) for own in places.values()) > 1]
+    return sorted(shared or sets, key=len, reverse=True)
+
+
+def _short(tasks: Sequence[Section]) -> dict[Section, str]:
+    """As few words as tell the sections apart: the environment, then its training user and what was set for it."""
+    often = Counter(task.env for task in tasks)
+
+    def words(task: Section) -> str:
+        whole = ", ".join([f"{task.env} ({task.user})", *task.entries[0].env_settings])
+        return task.env if often[task.env] == 1 else whole
+
+    return {task: words(task) for task in tasks}
 
 
 def rliable(one: Aggregate) -> dict[str, Estimate]:

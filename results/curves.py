@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -19,13 +21,19 @@ from results.sections import Entry, Section
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, told apart with any colour vision; beyond it, line styles change."""
-_STYLES = ("-", "-.", ":")
+_STYLES = ("-", (0, (4, 1.2)), (0, (1, 1)), (0, (6, 1, 1, 1)))
 _GREY = "#555555"
+_LEVEL = (0, (5, 3))
 _LINE = 0.185
 """Inches from one name to the next."""
-_AROUND = 1.2
+_AROUND = 1.4
 """Inches of the figure's height that are not the axes."""
 _FORMATS = ("png", "svg")
+_CAPTION = (
+    "Line: mean over training seeds, on scenarios of the curves' own. Band: lowest to highest seed. What was learnt "
+    "from logged conversations beforehand is in the first point. Thin grey dashes: agents that hold none while "
+    "learning, on the table's scenarios, which are others."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,8 @@ class _Label:
     text: str
     y: float
     colour: str
+    style: Any
+    """The line's, shown again beside the name: colours come back."""
 
 
 def draw(section: Section, out: Path) -> list[Path]:
@@ -58,7 +68,7 @@ def _curve(axes: Axes, entry: Entry, n: int) -> _Label:
     axes.plot(x, np.nanmean(table, axis=0), color=colour, linestyle=style, linewidth=2)
     if len(table) > 1:
         axes.fill_between(x, np.nanmin(table, axis=0), np.nanmax(table, axis=0), color=colour, alpha=0.15, linewidth=0)
-    return _Label(entry.agent, float(np.nanmean(table[:, -1])), colour)
+    return _Label(entry.agent, float(np.nanmean(table[:, -1])), colour, style)
 
 
 def curve_table(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
@@ -80,10 +90,10 @@ def _has_curve(entry: Entry) -> bool:
 
 def _level(axes: Axes, section: Section, entry: Entry) -> _Label:
     y = section.main(entry).returns.value
-    axes.axhline(y, color=_GREY, linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
+    axes.axhline(y, color=_GREY, linestyle=_LEVEL, linewidth=1.2, zorder=1)
     named = section.references.items()
     roles = [role for role, reference in named if reference is entry and role != entry.agent]
-    return _Label(f"{entry.agent} ({', '.join(roles)})" if roles else entry.agent, y, _GREY)
+    return _Label(f"{entry.agent} ({', '.join(roles)})" if roles else entry.agent, y, _GREY, None)
 
 
 def _dress(axes: Axes, section: Section) -> None:
@@ -96,8 +106,8 @@ def _dress(axes: Axes, section: Section) -> None:
     axes.set_axisbelow(True)
     axes.margins(y=0.08)
     axes.annotate(
-        "Line: mean over training seeds. Band: lowest to highest seed. Dashed: agents that hold none while learning.",
-        (0, 0), (0, -44), xycoords="axes fraction", textcoords="offset points", fontsize=9, color=_GREY,
+        textwrap.fill(_CAPTION, 112), (0, 0), (0, -44), xycoords="axes fraction", textcoords="offset points", va="top",
+        fontsize=9, color=_GREY,
     )  # fmt: skip
 
 
@@ -108,7 +118,10 @@ def _write_labels(axes: Axes, labels: Sequence[_Label], line: float) -> None:
     ordered = sorted(labels, key=lambda label: label.y)
     for label, y in zip(ordered, spread([label.y for label in ordered], gap), strict=True):
         axes.plot([right, right * 1.02], [label.y, y], color=label.colour, linewidth=0.6, clip_on=False)
-        axes.text(right * 1.03, y, label.text, fontsize=10, color=label.colour, va="center")
+        if label.style is not None:
+            sample = [right * 1.025, right * 1.07]
+            axes.plot(sample, [y, y], color=label.colour, linestyle=label.style, linewidth=2, clip_on=False)
+        axes.text(right * 1.08, y, label.text, fontsize=10, color=label.colour, va="center")
     axes.set_xlim(0, right)
     axes.set_ylim(low, high)
 

@@ -22,8 +22,11 @@ _DARK = 0.45
 """Luminance below which a square is so dark that its number is white."""
 
 
-def draw(rates: WinRates, title: str, paths: Sequence[Path]) -> None:
-    """The table from the best agent to the worst; numbers whose interval leaves out 1/2 are bold."""
+def draw(rates: WinRates, title: str, paths: Sequence[Path], verb: str = "is preferred to") -> None:
+    """The table from the best agent to the worst; numbers whose interval leaves out 1/2 are bold.
+
+    ``verb`` says what it means that the row wins over the column.
+    """
     order = rates.order
     table = rates.table[np.ix_(order, order)]
     names = [rates.agents[a] for a in order]
@@ -42,8 +45,8 @@ def draw(rates: WinRates, title: str, paths: Sequence[Path]) -> None:
                 )
     axes.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=10)
     axes.set_yticks(range(len(names)), names, fontsize=10)
-    axes.set_xlabel("How often the row is preferred to this. Bold: the 95% interval leaves out 1/2.", fontsize=10)
+    axes.set_xlabel(f"How often the row {verb} this. Bold: the 95% interval leaves out 1/2.", fontsize=10)
     axes.set_title(title, loc="left", fontsize=11)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    write_figure(figure, paths)
+    write_figure(figure, paths, bbox_inches="tight")

@@ -300,11 +300,14 @@ def curves(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
 
 def profiles(section: Section, entries: Sequence[Entry]) -> dict[str, Any]:
-    """The share of conversations whose return is above τ, with a pointwise 95% band, for the main condition."""
+    """The share of conversations whose return is above τ, with a pointwise 95% band, for the main condition.
+
+    Nothing where returns have at most two values: the share is the success rate then, whatever τ.
+    """
     condition = section.cells[0]
     tables = [entry.returns(condition, section.seeds) for entry in entries]
     everything = np.concatenate([table.ravel() for table in tables])
-    if not np.isfinite(everything).any():
+    if len(np.unique(everything[np.isfinite(everything)])) <= 2:
         return {}
     tau = np.linspace(min(0.0, np.nanmin(everything)), max(np.nanmax(everything), 1e-9), PROFILE_POINTS)
     rng = np.random.default_rng(0)
@@ -370,12 +373,12 @@ def transfer(section: Section, entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def across(sections: Sequence[Section]) -> list[dict[str, Any]]:
-    """Per budget with several scored sections: the scores of the agents that stand in all, and rliable's numbers."""
+    """Where scored sections share learners: the scores of the agents that stand in all, and rliable's numbers."""
     return [
         {
-            "budget": one.budget,
+            "title": one.title,
             "sections": [section.name for section in one.sections],
-            "titles": [section.title for section in one.sections],
+            "names": one.names,
             "rows": [
                 {
                     "agent": aggregate.agent,
@@ -389,5 +392,4 @@ def across(sections: Sequence[Section]) -> list[dict[str, Any]]:
             ],
         }
         for one in across_environments(sections)
-        if any(aggregate.learns for aggregate in one.aggregates)
     ]

@@ -129,11 +129,11 @@ def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def _across(one: Across) -> str:
-    """IQM, optimality gap and probability of improvement of the agents that stand in every section of a budget."""
+    """IQM, optimality gap and probability of improvement of the agents that stand in every one of the sections."""
     titles = "; ".join(section.title for section in one.sections)
     rows = [
         {"Agent": agent.agent, "Seeds": str(len(agent.scores))}
         | {name: str(estimate) for name, estimate in rliable(agent).items()}
         for agent in one.aggregates
     ]
-    return f"## All environments, budget {one.budget}\n\nOver {titles}.\n\n{markdown_table(rows)}"
+    return f"## {one.title}\n\nOver {titles}.\n\n{markdown_table(rows)}"

@@ -58,11 +58,13 @@ def conversation(agent: str, user: str, split: str, scenario: int) -> Trajectory
     )
 
 
-def write_run(folder: Path, agent: str, seed: int = 0, scenarios: int = SCENARIOS, **changes: object) -> Record:
+def write_run(
+    folder: Path, agent: str, seed: int = 0, scenarios: int = SCENARIOS, users: Sequence[str] = USERS, **changes: object
+) -> Record:
     """A run folder with its record and conversations; ``changes`` are fields of the record."""
     evaluations = []
     (folder / "trajectories").mkdir(parents=True)
-    for user in USERS:
+    for user in users:
         for split in SPLITS:
             talks = [conversation(agent, user, split, scenario) for scenario in range(scenarios)]
             write_jsonl(folder / "trajectories" / f"{user}-{split}.jsonl", talks)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from results.across import across
 from results.curves import curve_table, spread
 from results.leaderboard import main
 from results.record import CurvePoint, Evaluation, Record
@@ -225,6 +226,34 @@ def test_several_environments_have_an_interquartile_mean(board):
     assert rows(markdown)[1] == [
         "bandit", "2", "0.500 [0.359, 0.641]", "0.500 [0.359, 0.641]", "1.000 [0.510, 1.000]",
     ]  # fmt: skip
+
+
+def test_environments_are_put_together_where_learners_have_them_in_common():
+    both, third = [*LEARNT, *(record("late", 0.5, seed) for seed in (0, 1))], [record("bandit", 0.5)]
+    records = [replace(one, env=env) for env in ("shop", "elsewhere") for one in [*both, *FIXED]]
+    records += [replace(one, env="far") for one in [*third, *FIXED]]
+    (only,) = across(sections_of(records))  # nobody but the bandit is in all three
+    assert only.title == "elsewhere and shop, budget tiny" and only.names == ("elsewhere", "shop")
+    assert [one.agent for one in only.aggregates] == ["echo", "bandit", "late", "always_red"]
+
+    records += [
+        replace(record("late", 0.5), env="far"),
+        *(replace(record("new", 0.4), env=env) for env in ("far", "shop")),
+    ]
+    whole, part = across(sections_of(records))
+    assert whole.title == "All environments, budget tiny" and part.title == "far and shop, budget tiny"
+    assert {one.agent for one in whole.aggregates} == {"echo", "bandit", "late", "always_red"}
+    assert {one.agent for one in part.aggregates} == {"echo", "bandit", "late", "new", "always_red"}
+
+
+def test_one_learner_alone_is_put_together_over_all_it_has():
+    records = [replace(one, env=env) for env in ("shop", "elsewhere") for one in [*LEARNT, *FIXED]]
+    (only,) = across(sections_of(records))
+    assert only.title == "All environments, budget tiny"
+    apart = [replace(one, env="far") for one in [record("other", 0.3), *FIXED]]
+    (only,) = across(sections_of(records + apart))
+    assert only.title == "elsewhere and shop, budget tiny"
+    assert across(sections_of([*LEARNT, *FIXED, *apart])) == []
 
 
 def test_a_bad_record_is_named_and_can_be_skipped(board, tmp_path):

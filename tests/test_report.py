@@ -98,6 +98,14 @@ def test_a_profile_is_the_share_of_conversations_above_each_return():
     )
 
 
+def test_returns_of_two_values_have_no_profile(tmp_path):
+    """It would be the success rate, whatever τ."""
+    write_run(tmp_path / "runs/shop/echo/seed0", "echo", env="shop")
+    write_run(tmp_path / "runs/shop/always_red/seed0", "always_red", env="shop")
+    _, data = made(tmp_path)
+    assert [part["profiles"] for part in data["sections"]] == [{}]
+
+
 def test_every_agent_has_a_place_with_every_user_and_split(usual):
     _, data = usual
     transfer = data["sections"][0]["transfer"]

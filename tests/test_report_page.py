@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +51,24 @@ class Page:
         self.driver = driver
         self.url = path.as_uri()
 
-    def go(self, view: str = "results") -> None:
+    def go(self, view: str = "results", parts: int = 3) -> None:
         """Open a view afresh, with nothing remembered in the page."""
         self.driver.get("about:blank")
         self.driver.get(f"{self.url}#{view}")
         name = view.partition("?")[0]
         self.until(lambda: self.run("return !!document.querySelector(arguments[0])?.children.length", f"#view-{name}"))
         if name == "results":
-            self.until(lambda: len(self.all("article.part")) == 3)
+            self.until(lambda: len(self.all("article.part")) == parts)
         if name == "conversations":
             self.until(lambda: self.all("#detail .turns"))
         if name == "compare":
             self.until(lambda: len(self.all("#pair .turns")) == 2)
+
+    def go_bare(self, view: str) -> None:
+        """Open a view that has nothing to show."""
+        self.driver.get("about:blank")
+        self.driver.get(f"{self.url}#{view}")
+        self.until(lambda: self.all(f"#view-{view} .empty"))
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
@@ -257,6 +264,8 @@ def test_a_row_tells_how_it_was_made_and_leads_to_its_conversations(page):
     assert count(page) == "48 of 192 conversations"  # two seeds, four files of six
     page.go()
     page.click(f"{row} .twist")
+    page.click('#section-shop-plain-tiny [data-key="return"]')
+    assert page.one(f"{row} + .source").is_displayed() and "agent=bandit seed=1" in page.text(f"{row} + .source")
     page.click(f"{row} .twist")
     assert not page.one(f"{row} + .source").is_displayed()
 
@@ -299,6 +308,81 @@ def test_a_figure_has_its_numbers(page):
         page.click(f"{place} summary")
         page.until(lambda place=place: page.all(f"{place} .numbers tbody tr"))
         assert "bandit" in page.text(f"{place} .numbers")
+
+
+def test_the_numbers_follow_what_the_figure_shows(page):
+    page.go()
+    place = figure("Transfer")
+    page.click(f"{place} summary")
+    page.until(lambda: "0.70 [" in page.text(f"{place} .numbers tbody tr:nth-child(2)"))
+    page.click(f"{place} .choices button", 2)  # success
+    assert "60% [" in page.text(f"{place} .numbers tbody tr:nth-child(2)")
+
+
+@pytest.fixture(scope="module")
+def crowd(driver, tmp_path_factory) -> Page:
+    """A page of two dozen learners in a world whose users are others, beside the shop's."""
+    folder = tmp_path_factory.mktemp("crowd")
+    runs = write_runs(folder / "runs", ["shop"])
+    for agent in ("always_red", "echo", *(f"learner_{n:02}" for n in range(23))):
+        write_run(runs / "fair" / agent, agent, env="fair", users=("plain", "stranger"))
+    for seed in (0, 1):  # one returns .7 on average and the other nothing: an interval as wide as any
+        record = write_run(runs / f"fair/wild/seed{seed}", "wild", seed, env="fair", users=("plain", "stranger"))
+        if seed:
+            nothing = [replace(one, returns=[v and 0.0 for v in one.returns]) for one in record.evaluations]
+            (runs / "fair/wild/seed1/record.json").write_text(replace(record, evaluations=nothing).to_json())
+    assert report.main(["--runs", str(runs), "--out", str(folder / "report.html"), "--no-plots"]) == 0
+    return Page(driver, folder / "report.html")
+
+
+def crowded(crowd: Page, title: str) -> str:
+    crowd.go("results?section=fair-plain-tiny", parts=2)
+    return figure(title).replace("shop", "fair")
+
+
+def inks(crowd: Page, place: str) -> list[tuple[str, ...]]:
+    """How each agent of a figure's legend is drawn."""
+    names = ("stroke", "fill", "stroke-dasharray")
+    drawn = crowd.all(f"{place} .legend svg > *")
+    return [(one.tag_name, *(str(one.get_attribute(name)) for name in names)) for one in drawn]
+
+
+def test_two_dozen_learners_are_told_apart_by_line_and_by_mark(crowd):
+    place = crowded(crowd, "Learning curves")
+    crowd.until(lambda: crowd.all(f"{place} polyline"))
+    assert len(inks(crowd, place)) == len(set(inks(crowd, place))) == 24
+    place = figure("Cost").replace("shop", "fair")
+    crowd.until(lambda: crowd.all(f"{place} .holder title"))
+    assert len(inks(crowd, place)) == len(set(inks(crowd, place))) == 24
+    assert {one[0] for one in inks(crowd, place)} == {"circle", "rect", "path"}
+    assert crowd.texts(f"{place} .holder title")[:2] == ["learner_00", "learner_01"]
+
+
+def test_of_many_bands_only_that_of_the_agent_at_hand_is_shown(crowd):
+    place = crowded(crowd, "Performance profiles")
+    crowd.until(lambda: len(crowd.all(f"{place} polygon")) == 26)
+    assert displayed(crowd, place) == []
+    crowd.run("document.querySelectorAll(arguments[0])[3].focus()", f"{place} .legend button")
+    assert displayed(crowd, place) == [3]
+    assert "shown of the agent whose name is pointed at" in crowd.text(f"{place} figcaption")
+    few = figure("Performance profiles")
+    crowd.until(lambda: len(crowd.all(f"{few} polygon")) == 3)
+    assert displayed(crowd, few) == [0, 1, 2]
+
+
+def displayed(crowd: Page, place: str) -> list[int]:
+    bands = crowd.all(f"{place} polygon")
+    return [i for i, band in enumerate(bands) if band.value_of_css_property("display") != "none"]
+
+
+def test_a_score_whose_interval_is_longer_than_the_scale_has_no_colour(crowd):
+    place = crowded(crowd, "Transfer")
+    crowd.until(lambda: crowd.all(f"{place} td"))
+    agents = crowd.texts(f"{place} tbody th")
+    styles = [one.get_attribute("style") for one in crowd.all(f"{place} tbody td:nth-child(2)")]
+    assert [agent for agent, style in zip(agents, styles, strict=True) if "background" not in style] == ["wild"]
+    crowd.click(f"{place} .choices button", 1)  # returns have no such scale
+    assert all("background" in one.get_attribute("style") for one in crowd.all(f"{place} tbody td:nth-child(2)"))
 
 
 def test_an_agent_can_be_taken_out_of_a_figure(page):
@@ -380,6 +464,22 @@ def test_profiles_are_filtered_by_attribute_and_value(page):
     page.choose("#filter-attribute", "mood")
     page.until(lambda: count(page) == "96 of 192 conversations")
     assert page.texts("#filter-value option") == ["anything", "calm", "cross"]
+
+
+def test_a_world_leaves_the_choices_that_it_has(crowd):
+    crowd.go("conversations")
+    assert crowd.texts("#filter-user option") == ["all users", "moody", "plain", "stranger"]
+    assert "learner_07" in crowd.texts("#filter-agent option")  # as tables write it
+    crowd.choose("#filter-agent", "echo")
+    crowd.choose("#filter-user", "moody")
+    crowd.choose("#filter-world", "shop")
+    assert crowd.texts("#filter-user option") == ["all users", "moody", "plain"]
+    assert crowd.texts("#filter-agent option") == ["all agents", "always_red", "bandit", "echo"]
+    crowd.until(lambda: count(crowd).startswith("12 of "))  # two splits of six scenarios
+    crowd.choose("#filter-world", "fair")  # where nobody is moody
+    assert crowd.texts("#filter-user option") == ["all users", "plain", "stranger"]
+    assert [crowd.one(f"#filter-{name}").get_attribute("value") for name in ("user", "agent")] == ["", "echo"]
+    crowd.until(lambda: count(crowd).startswith("24 of "))
 
 
 def test_words_that_were_said_are_found_and_marked(page):
@@ -590,6 +690,8 @@ def test_blind_labelling_hides_who_spoke_and_how_it_went_until_it_is_done(page):
     page.go(pair())
     page.click("#blind")
     page.until(lambda: names(page) == ["Conversation A", "Conversation B"])
+    assert not page.all("#pair-left") and not page.all("#pair-right")
+    assert "bandit" not in page.driver.current_url
     shown = page.text("#pair")
     assert (
         "return" not in shown and "success" not in shown and "Ended by" not in shown and not page.all("#pair .margin")
@@ -599,6 +701,9 @@ def test_blind_labelling_hides_who_spoke_and_how_it_went_until_it_is_done(page):
     page.click("#label-left")
     page.until(lambda: sorted(names(page)) == ["bandit", "echo"])
     assert names(page)[0] == ("bandit", "echo")[left]
+    chosen = [Select(page.one(f"#pair-{side}")).first_selected_option.text for side in ("left", "right")]
+    assert chosen == [{"bandit": "bandit · seed 0", "echo": "echo · seed 0"}[name] for name in names(page)]
+    assert "bandit" in page.driver.current_url
     kept = json.loads(page.run("return localStorage.getItem('parley-labels')"))
     (one,) = kept.values()
     assert one["blind"] is True and one[one["label"]].split("/")[1] == names(page)[0]
@@ -734,6 +839,24 @@ def test_the_way_past_the_masthead(page):
 
 
 # ---- split, and large ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [([], "packed for publishing leave them out"), (["--conversations", "0"], "of the 96 conversations of its runs")],
+)
+def test_a_page_without_conversations_says_why(driver, tmp_path, options, words):
+    runs = write_runs(tmp_path / "runs", ["shop"])
+    if not options:
+        for folder in runs.rglob("trajectories"):
+            shutil.rmtree(folder)
+    assert report.main(["--runs", str(runs), "--out", str(tmp_path / "report.html"), "--no-plots", *options]) == 0
+    driver.get((tmp_path / "report.html").as_uri())
+    bare = Page(driver, tmp_path / "report.html")
+    assert "0 conversations to read" in bare.text("#about")
+    for view in ("conversations", "compare"):
+        bare.go_bare(view)
+        assert words in bare.text(f"#view-{view}") and not bare.all(f"#view-{view} select")
 
 
 def test_a_page_that_was_split_reads_its_conversations_from_beside_it(page, folder, tmp_path, monkeypatch):

@@ -139,14 +139,15 @@ function remember(view, parameters) {
 const breakable = (name) => name.split(/(?<=_)/).flatMap((piece, i) => (i ? [h("wbr"), piece] : [piece]));
 
 const COLOURS = 8;
+const MARKS = ["circle", "square", "triangle"];
 const DASHES = { learns: ["", "9 3", "2 3"], fixed: ["5 4", "1.5 3", "9 3 2 3"] };
 
-/** The colours and dashes of a section's agents, the same in all its figures: lines of learners are whole, if they can be. */
+/** The colours, dashes and marks of a section's agents, the same in all its figures: lines of learners are whole, if they can be. */
 function inks(rows) {
   const found = new Map();
   for (const kind of ["learns", "fixed"]) {
     const agents = rows.filter((row) => row.learns === (kind === "learns")).map((row) => row.agent).sort();
-    agents.forEach((agent, place) => found.set(agent, { colour: `var(--c${place % COLOURS})`, dash: DASHES[kind][Math.floor(place / COLOURS) % 3] }));
+    agents.forEach((agent, place) => found.set(agent, { colour: `var(--c${place % COLOURS})`, dash: DASHES[kind][Math.floor(place / COLOURS) % 3], mark: MARKS[Math.floor(place / COLOURS) % 3] }));
   }
   return found;
 }

@@ -1,6 +1,10 @@
 // The view of conversations: filters, a list that only holds the rows in sight, and the conversation that is chosen.
 
 const ROW = 52;
+const NO_CONVERSATIONS = DATA.conversations.found
+  ? `This page carries none of the ${counted(DATA.conversations.found, "conversation")} of its runs: it was made with --conversations 0.`
+  : "This page carries no conversations: the runs it was made from have none beside their records. A run writes them while it is "
+    + "evaluated (into its folder trajectories); those that are packed for publishing leave them out, to be small.";
 const FILTERS = ["world", "agent", "seed", "budget", "user", "split", "outcome", "stop", "attribute", "value", "text"];
 
 function conversationsView(root) {
@@ -21,13 +25,13 @@ function conversationsView(root) {
 
   const words = { world: (f) => f.run.world, agent: (f) => f.run.agent, seed: (f) => String(f.run.seed), budget: (f) => f.run.budget, user: (f) => f.user, split: (f) => f.split,
     outcome: (f) => OUTCOMES[f.outcome], stop: (f) => f.stop };
-  const perFile = (name) => FILES.map((file) => ({ run: DATA.runs[file.run], user: file.user, split: file.split })).map(words[name]);
+  const NAMES = ["world", "agent", "seed", "budget", "user", "split"]; // shown as the tables write them; the other filters are spoken
+  const perFile = (name) => FILES.map((file) => ({ run: DATA.runs[file.run], user: file.user, split: file.split }))
+    .filter((one) => name === "world" || !state.world || one.run.world === state.world).map(words[name]);
   const natural = (a, b) => a.localeCompare(b, "en", { numeric: true });
-  const available = {
-    ...Object.fromEntries(["world", "agent", "seed", "budget", "user", "split"].map((name) => [name, only(perFile(name)).sort(natural)])),
-    outcome: OUTCOMES.filter((_, i) => FILES.some((file) => file.outcomes.includes(String(i)))),
-    stop: [...STOPS].sort(),
-  };
+  const spokenFilters = { outcome: OUTCOMES.filter((_, i) => FILES.some((file) => file.outcomes.includes(String(i)))), stop: [...STOPS].sort() };
+  /** What a filter can be set to: in the chosen world, if one is; and what it is set to, which must stay to be seen. */
+  const available = (name) => spokenFilters[name] ?? only([...perFile(name), ...(state[name] ? [state[name]] : [])]).sort(natural);
   const tablesOf = () => TABLES.filter((table) => !state.world || table.world === state.world);
   const attributes = () => only(tablesOf().flatMap((table) => table.attributes.flatMap(Object.keys)));
   const valuesOf = (name) => only(tablesOf().flatMap((table) => table.attributes.map((one) => one[name]).filter((one) => one !== undefined))).sort(natural);
@@ -35,7 +39,7 @@ function conversationsView(root) {
   function drawFilters() {
     const all = { world: "all worlds", agent: "all agents", seed: "all seeds", budget: "all budgets", user: "all users", split: "all splits", outcome: "all outcomes", stop: "all reasons" };
     const labels = { world: "World", agent: "Agent", seed: "Training seed", budget: "Budget", user: "Talks with", split: "Split", outcome: "Outcome", stop: "Ended by" };
-    const select = (name) => choice(labels[name], [["", all[name]], ...available[name].map((one) => [one, spoken(one)])], state[name], (value) => change(name, value), { id: `filter-${name}` });
+    const select = (name) => choice(labels[name], [["", all[name]], ...available(name).map((one) => [one, NAMES.includes(name) ? one : spoken(one)])], state[name], (value) => change(name, value), { id: `filter-${name}` });
     const text = h("input", { type: "search", id: "filter-text", value: state.text, placeholder: "words that were said", oninput: (event) => {
       clearTimeout(text.waiting);
       text.waiting = setTimeout(() => change("text", event.target.value), 250);
@@ -49,6 +53,7 @@ function conversationsView(root) {
 
   function change(name, value) {
     state[name] = value;
+    if (name === "world") for (const other of NAMES) if (!perFile(other).includes(state[other])) state[other] = "";
     if (name === "world" && !attributes().includes(state.attribute)) state.attribute = "";
     if (name === "world" || name === "attribute") state.value = state.attribute && valuesOf(state.attribute).includes(state.value) ? state.value : "";
     if (name === "world" || name === "attribute") {
@@ -109,7 +114,7 @@ function conversationsView(root) {
     const places = new Set(Array.from({ length: Math.max(0, to - from) }, (_, i) => from + i));
     if (chosen >= 0) places.add(chosen); // what aria-activedescendant names must be there
     run.replaceChildren(...[...places].sort((a, b) => a - b).map(option));
-    if (!shown.length) run.replaceChildren(h("p", { class: "empty" }, COUNT ? "No conversation is like that." : "This page carries no conversations."));
+    if (!shown.length) run.replaceChildren(h("p", { class: "empty" }, "No conversation is like that."));
     if (chosen >= 0) list.setAttribute("aria-activedescendant", `option-${chosen}`);
     else list.removeAttribute("aria-activedescendant");
   }
@@ -189,6 +194,10 @@ function conversationsView(root) {
   return {
     /** Goes where the address says, unless it is there already; without parameters all stays as it was left. */
     show() {
+      if (!COUNT) {
+        root.replaceChildren(h("p", { class: "empty" }, NO_CONVERSATIONS));
+        return;
+      }
       const query = Object.fromEntries(address()[1]);
       const here = FILTERS.every((name) => (query[name] ?? "") === state[name]) && chosen >= 0 && query.id === idOf(shown[chosen]);
       if (begun && (here || !Object.keys(query).length)) showDetail();

@@ -17,14 +17,14 @@ function compareView(root) {
     return a.rows.filter((row) => there.has(row)).map((row) => TABLES[a.table].seeds[row]);
   };
 
-  /** While blind, which of the two stands on the left is drawn from their names, and stays so. */
-  const swapped = () => blind && [...pairKey(idOf(left), idOf(right))].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 65521, 7) % 2 === 1;
+  /** Whether agents and outcomes are hidden: until the pair is labelled. */
+  const hidden = () => blind && !labelOf(idOf(left), idOf(right));
+  /** While they are, which of the two stands on the left is drawn from their names. */
+  const swapped = () => hidden() && [...pairKey(idOf(left), idOf(right))].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 65521, 7) % 2 === 1;
   const sides = () => (swapped() ? [right, left] : [left, right]);
-  const current = () => labelOf(...sides().map(idOf));
 
   function place(newLeft, newRight) {
     [left, right] = [newLeft, newRight];
-    remember("compare", { left: idOf(left), right: idOf(right) });
     said.textContent = "";
     draw();
   }
@@ -42,8 +42,8 @@ function compareView(root) {
   }
 
   function label(word) {
-    const [a, b] = sides().map(idOf);
-    setLabel(a, b, word, byId("note").value.trim(), blind);
+    [left, right] = sides(); // they stay where they are when their names are shown
+    setLabel(idOf(left), idOf(right), word, byId("note").value.trim(), blind);
     const words = `Labelled ${word}${memory.kept ? "" : " (this browser keeps no labels after the page closes: download them)"}.`;
     if (blind || !step(1)) draw();
     said.textContent = words;
@@ -63,23 +63,22 @@ function compareView(root) {
     const options = runs.map((number) => [String(number), runWords(DATA.runs[FILES[number].run])]);
     const all = scenarios();
     const at = all.indexOf(fact.scenario);
-    bar.replaceChildren(
+    const side = (words, item, put) => (hidden() ? null : choice(words, options, String(FILE_OF[item]), (number) => {
+      put(onScenario(Number(number), fact.scenario));
+      byId(`pair-${words.toLowerCase()}`).focus();
+    }, { id: `pair-${words.toLowerCase()}` }));
+    bar.replaceChildren(...[
       choice("World, user and split", worlds.map((key) => [key, where(key)]), place0, (key) => {
         const numbers = FILES.map((_, number) => number).filter((number) => `${FILES[number].table}|${FILES[number].user}` === key);
         place(...firstPair(numbers[0]));
         byId("pair-world").focus();
       }, { id: "pair-world" }),
-      choice("Left", options, String(FILE_OF[left]), (number) => {
-        place(onScenario(Number(number), fact.scenario), right);
-        byId("pair-left").focus();
-      }, { id: "pair-left" }),
-      choice("Right", options, String(FILE_OF[right]), (number) => {
-        place(left, onScenario(Number(number), fact.scenario));
-        byId("pair-right").focus();
-      }, { id: "pair-right" }),
+      side("Left", left, (item) => place(item, right)),
+      side("Right", right, (item) => place(left, item)),
       h("button", { type: "button", id: "pair-previous", disabled: at <= 0, onclick: () => stepAndStay(-1, "pair-previous") }, "Previous scenario"),
       h("button", { type: "button", id: "pair-next", disabled: at === all.length - 1, onclick: () => stepAndStay(1, "pair-next") }, "Next scenario"),
-      h("span", { class: "soft small" }, `scenario ${fact.scenario}, ${grouped(at + 1)} of ${grouped(all.length)} that both have`));
+      h("span", { class: "soft small" }, `scenario ${fact.scenario}, ${grouped(at + 1)} of ${grouped(all.length)} that both have`),
+    ].filter(Boolean));
   }
 
   function stepAndStay(by, id) {
@@ -113,6 +112,7 @@ function compareView(root) {
           if (!confirm(`Forget all ${labels.size} labels?`)) return;
           clearLabels();
           draw();
+          byId("label-left").focus();
         } }, "Forget labels"), said));
   }
 
@@ -124,9 +124,10 @@ function compareView(root) {
 
   async function draw() {
     const mine = (generation += 1);
+    const open = hidden();
+    remember("compare", open ? {} : { left: idOf(left), right: idOf(right) }); // the ids name the agents
     drawBar();
     drawVerdict();
-    const open = blind && !current();
     const panels = await Promise.all(sides().map(async (item, i) => {
       const fact = facts(item);
       const name = open ? `Conversation ${"AB"[i]}` : fact.run.agent;
@@ -157,7 +158,7 @@ function compareView(root) {
   return {
     show() {
       if (!COUNT) {
-        root.replaceChildren(h("p", { class: "empty" }, "This page carries no conversations."));
+        root.replaceChildren(h("p", { class: "empty" }, NO_CONVERSATIONS));
         return;
       }
       const [, parameters] = address();

@@ -48,7 +48,7 @@ function notesView(root) {
 }
 
 const commits = only(DATA.runs.map((run) => run.commit));
-byId("about").textContent = `${counted(DATA.runs.length, "run")}, ${counted(DATA.conversations.found, "conversation")}; ${commits.length === 1 ? `commit ${commits[0]}` : `${commits.length} commits`}; ${DATA.made.slice(0, 10)}`;
+byId("about").textContent = `${counted(DATA.runs.length, "run")}, ${counted(DATA.conversations.held, "conversation")} to read; ${commits.length === 1 ? `commit ${commits[0]}` : `${commits.length} commits`}; ${DATA.made.slice(0, 10)}`;
 byId("skip").addEventListener("click", (event) => {
   event.preventDefault();
   byId("main").focus();

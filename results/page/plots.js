@@ -42,20 +42,35 @@ function line({ drawing, x, y }, agent, { colour, dash }, xs, mean, low, high) {
   drawing.append(s("polyline", { class: "series", points: path(mean).join(" "), stroke: colour, "stroke-dasharray": dash, "data-agent": agent }));
 }
 
+/** A point's mark around [x, y]. */
+function point(mark, x, y, colour) {
+  if (mark === "square") return s("rect", { x: x - 4, y: y - 4, width: 8, height: 8, fill: colour });
+  if (mark === "triangle") return s("path", { d: `M${x - 5} ${y + 4.2}h10l-5 -9z`, fill: colour });
+  return s("circle", { cx: x, cy: y, r: 4.5, fill: colour });
+}
+
 const extent = (values) => {
   const there = values.flat(3).filter((value) => Number.isFinite(value));
   return there.length ? [Math.min(...there), Math.max(...there)] : [0, 1];
 };
 const padded = ([low, high]) => [low - 0.05 * (high - low || 1), high + 0.05 * (high - low || 1)];
 
-/** A figure: caption, controls, what `draw(width)` gives at every width, a legend, and its numbers. */
-function figure(title, words, { draw, controls = [], agents = [], inked = null, numbers = null }) {
-  const holder = h("div", { class: "holder" });
+/** With more agents than this, bands would cover one another: only that of the agent at hand is shown. */
+const BANDS = 8;
+const BAND_WORDS = (agents) => (agents.length > BANDS ? ", shown of the agent whose name is pointed at" : "");
+
+/** A figure: caption, controls, what `draw(width)` gives at every width, a legend (of lines, or of marks), and its numbers. */
+function figure(title, words, { draw, controls = [], agents = [], inked = null, marked = false, wide = false, numbers = null }) {
+  const holder = h("div", { class: agents.length > BANDS ? "holder many" : "holder" });
+  const table = numbers ? numbersOf(title, numbers) : null;
   const hidden = new Set();
   let atHand = null;
   const emphasise = (agent) => {
     atHand = agent;
-    for (const mark of holder.querySelectorAll("[data-agent]")) mark.classList.toggle("dim", agent !== null && mark.dataset.agent !== agent);
+    for (const mark of holder.querySelectorAll("[data-agent]")) {
+      mark.classList.toggle("dim", agent !== null && mark.dataset.agent !== agent);
+      mark.classList.toggle("at-hand", mark.dataset.agent === agent);
+    }
   };
   let width = 0;
   const redraw = () => {
@@ -63,6 +78,7 @@ function figure(title, words, { draw, controls = [], agents = [], inked = null, 
     holder.replaceChildren(draw(width));
     for (const mark of holder.querySelectorAll("[data-agent]")) if (hidden.has(mark.dataset.agent)) mark.remove();
     emphasise(atHand);
+    table?.refresh();
   };
   new ResizeObserver(([entry]) => {
     if (Math.abs(entry.contentRect.width - width) < 1) return;
@@ -70,7 +86,7 @@ function figure(title, words, { draw, controls = [], agents = [], inked = null, 
     redraw();
   }).observe(holder);
   const legend = agents.map((agent) => {
-    const { colour, dash } = inked.get(agent);
+    const { colour, dash, mark } = inked.get(agent);
     return h("button", { type: "button", "aria-pressed": "true", onmouseenter: () => emphasise(agent), onmouseleave: () => emphasise(null),
       onfocus: () => emphasise(agent), onblur: () => emphasise(null),
       onclick: (event) => {
@@ -78,25 +94,28 @@ function figure(title, words, { draw, controls = [], agents = [], inked = null, 
         event.currentTarget.setAttribute("aria-pressed", String(!hidden.has(agent)));
         redraw();
       } },
-      s("svg", { width: 22, height: 10, "aria-hidden": "true" }, s("line", { x1: 0, x2: 22, y1: 5, y2: 5, stroke: colour, "stroke-width": 2.5, "stroke-dasharray": dash })), agent);
+      marked ? s("svg", { width: 12, height: 12, "aria-hidden": "true" }, point(mark, 6, 6, colour))
+        : s("svg", { width: 22, height: 10, "aria-hidden": "true" }, s("line", { x1: 0, x2: 22, y1: 5, y2: 5, stroke: colour, "stroke-width": 2.5, "stroke-dasharray": dash })), agent);
   });
-  const made = h("figure", {}, h("figcaption", {}, h("b", {}, `${title}. `), h("span", {}, words)),
+  const made = h("figure", { class: wide ? "wide" : null }, h("figcaption", {}, h("b", {}, `${title}. `), h("span", {}, words)),
     controls.length ? h("div", { class: "bar" }, controls) : null, holder,
     legend.length ? h("div", { class: "legend", role: "group", "aria-label": "Agents shown" }, legend) : null,
-    numbers ? numbersOf(title, numbers) : null);
+    table?.details);
   return { made, redraw };
 }
 
-/** The numbers of a figure, made when they are asked for. */
+/** The numbers of a figure, made when they are asked for; `refresh` makes them again if they are shown. */
 function numbersOf(title, numbers) {
   const details = h("details", { class: "numbers" }, h("summary", {}, "The numbers"));
-  details.addEventListener("toggle", () => {
+  const refresh = () => {
+    if (!details.open) return;
     const [head, rows] = numbers();
     const table = h("table", {}, h("caption", { class: "unseen" }, title), h("thead", {}, h("tr", {}, head.map((words) => h("th", { scope: "col" }, words)))),
       h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, i) => (i ? h("td", {}, cell) : h("th", { scope: "row" }, cell)))))));
     details.replaceChildren(details.firstChild, h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${title}: the numbers` }, table));
-  });
-  return details;
+  };
+  details.addEventListener("toggle", refresh);
+  return { details, refresh };
 }
 
 /** Falling heights (in pixels, the lowest words first) moved up until each is `gap` above the one before. */
@@ -109,7 +128,8 @@ function apart(heights, gap) {
 
 function curvesFigure(part) {
   const agents = part.curves.map((curve) => part.rows[curve.row].agent);
-  const fixed = part.rows.map((row, i) => [row, part.columns.find((column) => column.key === "return").values[i]]).filter(([row, value]) => !row.learns && value);
+  const returns = part.columns.find((column) => column.key === "return").values;
+  const fixed = part.rows.map((row, i) => [row, returns[i]]).filter(([row, value]) => value && !agents.includes(row.agent));
   const inked = inks(part.rows);
   const draw = (width) => {
     const last = Math.max(...part.curves.map((curve) => curve.x.at(-1)));
@@ -118,15 +138,16 @@ function curvesFigure(part) {
     const plot = axes(width, 280, [0, last], heights, ["conversations while learning"], `Learning curves of ${agents.join(", ")}`, roomy && fixed.length ? 104 : MARGIN.right);
     const levels = fixed.map(([row, value]) => ({ at: plot.y(value[0]), row })).sort((a, b) => b.at - a.at);
     for (const { at } of levels) plot.drawing.append(s("line", { class: "level", x1: plot.x(0), x2: plot.x(last), y1: at, y2: at }));
-    const named = roomy ? levels : levels.filter(({ row }) => row.roles.length); // a narrow figure names the references alone
-    apart(named.map(({ at }) => at + (roomy ? 4 : -4)), 12).forEach((at, i) =>
-      plot.drawing.append(s("text", { class: "name", x: roomy ? plot.x(last) + 6 : plot.x(0) + 4, y: at }, named[i].row.agent)));
     for (const curve of part.curves) line(plot, part.rows[curve.row].agent, inked.get(part.rows[curve.row].agent), curve.x, curve.mean, curve.low, curve.high);
+    const named = roomy ? levels : levels.filter(({ row }) => row.roles.length); // a narrow figure names the references alone
+    apart(named.map(({ at }) => at + (roomy ? 4 : -4)), 12).forEach((at, i) => // after the curves, which would cover them
+      plot.drawing.append(s("text", { class: "name", x: roomy ? plot.x(last) + 6 : plot.x(0) + 4, y: at }, named[i].row.agent)));
     return plot.drawing;
   };
   const numbers = () => [["Agent", "Conversations", "Mean return", "Lowest seed", "Highest seed"],
-    part.curves.flatMap((curve) => curve.x.map((x, i) => [part.rows[curve.row].agent, grouped(x), number(curve.mean[i]), number(curve.low[i]), number(curve.high[i])]))];
-  return figure("Learning curves", `Mean return with ${part.user} on the curve’s fixed scenarios against conversations spent. Line: mean over training seeds; band: lowest to highest seed; dashed: agents that don’t learn, on the final scenarios.`,
+    part.curves.flatMap((curve) => curve.x.map((x, i) => [part.rows[curve.row].agent, grouped(x), number(curve.mean[i]), number(curve.low[i]), number(curve.high[i])]))
+      .concat(fixed.map(([row, value]) => [row.agent, "a level", number(value[0]), "–", "–"]))];
+  return figure("Learning curves", `Mean return with ${part.user} against conversations spent, on scenarios of the curves’ own. Line: mean over training seeds; band: lowest to highest seed${BAND_WORDS(agents)}. Thin grey levels: agents that hold no conversations while learning, on the final scenarios, which are others: what the table says is not where a curve ends. What was learnt from logged conversations beforehand is in a curve’s first point.`,
     { draw, agents, inked, numbers }).made;
 }
 
@@ -145,7 +166,7 @@ function profileFigure(part) {
     const picked = tau.map((_, i) => i).filter((i) => i % 10 === 0);
     return [["Agent", ...picked.map((i) => `τ = ${number(tau[i], 2)}`)], series.map((one, row) => [agents[row], ...picked.map((i) => percent(one.share[i]))])];
   };
-  return figure("Performance profiles", `Share of conversations with ${part.user} on ${part.splits[0]} that return more than τ. Higher is better everywhere; bands are pointwise 95% intervals.`,
+  return figure("Performance profiles", `Share of conversations with ${part.user} on ${part.splits[0]} that return more than τ. Higher is better everywhere; bands are pointwise 95% intervals${BAND_WORDS(agents)}.`,
     { draw, agents, inked, numbers }).made;
 }
 
@@ -163,6 +184,9 @@ function matrix(title, rows, columns, cell, corner) {
         return one ? h("td", { style: one.style, class: one.certain ? "certain" : null }, one.words) : h("td", {}, "·");
       }))))));
 }
+
+/** A matrix with more columns than this takes the whole width. */
+const WIDE = 9;
 
 function winsFigure(part) {
   const agents = part.rows.map((row) => row.agent);
@@ -185,7 +209,7 @@ function winsFigure(part) {
     made.redraw();
   })];
   const made = figure("Win rates", `How often the row’s conversation returns more than the column’s on the same ${grouped(part.wins[0].scenarios)} scenarios, over all pairs of training seeds; a tie is one half. Bold: the 95% interval leaves out one half.`,
-    { draw, controls, numbers });
+    { draw, controls, numbers, wide: agents.length > WIDE });
   return made.made;
 }
 
@@ -195,12 +219,14 @@ function transferFigure(part) {
   const kinds = ["score", "return", "success"].filter((kind) => part.transfer[kind]);
   const state = { kind: kinds[0] };
   const show = (value) => (state.kind === "success" ? percent(value) : number(value, 2));
+  // Where start and optimum are close together a score may be anything; with an interval longer than from one to the other it says nothing.
+  const blurred = (one) => state.kind === "score" && one[1] !== null && one[2] - one[1] > 1;
   const draw = () => {
     const table = part.transfer[state.kind];
-    const [low, high] = extent(table.map((row) => row.map((one) => (one ? one[0] : null))));
+    const [low, high] = extent(table.map((row) => row.map((one) => (one && !blurred(one) ? one[0] : null))));
     return matrix("Transfer", agents, columns.map((one) => `${one.user}\n${one.split}`), (i, j) => {
       const one = table[i][j];
-      return one && { words: show(one[0]), style: wash("var(--heat)", (one[0] - low) / (high - low || 1)) };
+      return one && { words: show(one[0]), style: blurred(one) ? "color: var(--soft)" : wash("var(--heat)", (one[0] - low) / (high - low || 1)) };
     }, "agent \\ user");
   };
   const numbers = () => [["Agent", ...columns.map((one) => `${one.user}, ${one.split}`)],
@@ -209,7 +235,7 @@ function transferFigure(part) {
     state.kind = kind;
     made.redraw();
   });
-  const made = figure("Transfer", `Agents that learnt with ${part.user}, with every user and split they were evaluated on, all on the same scenarios. The stronger the colour, the higher.`,
+  const made = figure("Transfer", `Agents that learnt with ${part.user}, with every user and split they were evaluated on, all on the same scenarios. The stronger the colour, the higher; grey and without colour: scores whose interval is longer than the way from start to optimum.`,
     { draw, controls, numbers });
   return made.made;
 }
@@ -229,11 +255,11 @@ function costFigure(part) {
     const reached = learners.map((row) => outcome.values[row]);
     const plot = axes(width, 280, [0, Math.max(...spent) * 1.06], padded(extent(reached)), [`${state.cost.label.toLowerCase()}${state.cost.kind === "seconds" ? ", seconds" : ""}`], `${outcome.label} against ${state.cost.label} of ${agents.join(", ")}`);
     learners.forEach((row, i) => {
-      const { colour } = inked.get(agents[i]);
+      const { colour, mark } = inked.get(agents[i]);
       const [x, y] = [plot.x(spent[i]), plot.y(reached[i][0])];
-      plot.drawing.append(s("g", { "data-agent": agents[i] },
+      plot.drawing.append(s("g", { "data-agent": agents[i] }, s("title", {}, agents[i]),
         reached[i][1] === null ? "" : s("line", { x1: x, x2: x, y1: plot.y(reached[i][1]), y2: plot.y(reached[i][2]), stroke: colour, "stroke-width": 1.5 }),
-        s("circle", { cx: x, cy: y, r: 4.5, fill: colour })));
+        point(mark, x, y, colour)));
     });
     return plot.drawing;
   };
@@ -243,6 +269,6 @@ function costFigure(part) {
     state.cost = column(key);
     made.redraw();
   })];
-  const made = figure("Cost", `${outcome.label} against what learning consumed, mean over training seeds; bars are 95% intervals of the ${outcome.label.toLowerCase()}.`, { draw, controls, agents, inked, numbers });
+  const made = figure("Cost", `${outcome.label} against what learning consumed, mean over training seeds; bars are 95% intervals of the ${outcome.label.toLowerCase()}.`, { draw, controls, agents, inked, marked: true, numbers });
   return made.made;
 }

@@ -62,7 +62,7 @@ function sectionPart(part) {
     part.notes.length ? h("ul", { class: "remarks" }, part.notes.map((note) => h("li", {}, coded(note)))) : null);
   const figures = h("div", { class: "figures" });
   if (part.curves.length) figures.append(curvesFigure(part));
-  if (part.profiles.tau) figures.append(profileFigure(part));
+  if (part.profiles.tau) figures.append(profileFigure(part)); // without it returns have two values, and success says all
   if (part.wins.length) figures.append(winsFigure(part));
   if (part.transfer.columns.length > 1) figures.append(transferFigure(part));
   if (part.rows.some((row) => row.learns)) figures.append(costFigure(part));
@@ -70,15 +70,15 @@ function sectionPart(part) {
   return made;
 }
 
-/** What several environments say together, for the budgets whose sections are all shown. */
+/** What several environments say together, where all of their sections are shown. */
 function acrossParts(shown) {
   const names = new Set(shown.map((part) => part.name));
   return DATA.across.filter((one) => one.sections.every((name) => names.has(name))).map((one) => {
     const agents = one.rows.map((row) => row.agent);
     const kinds = only(one.rows.flatMap((row) => Object.keys(row.estimates)));
     const scales = Object.fromEntries(kinds.map((kind) => [kind, extent(one.rows.map((row) => row.estimates[kind] ?? []))]));
-    const table = h("table", { class: "board" }, h("caption", { class: "unseen" }, `All environments, budget ${one.budget}`),
-      h("thead", {}, h("tr", {}, ["Agent", "Seeds", ...kinds, ...one.titles].map((words) => h("th", { scope: "col" }, words)))),
+    const table = h("table", { class: "board" }, h("caption", { class: "unseen" }, one.title),
+      h("thead", {}, h("tr", {}, ["Agent", "Seeds", ...kinds, ...one.names].map((words) => h("th", { scope: "col" }, words)))),
       h("tbody", {}, one.rows.map((row) => h("tr", {}, h("th", { scope: "row" }, row.agent), h("td", {}, String(row.runs)),
         kinds.map((kind) => h("td", {}, row.estimates[kind] ? [estimate(row.estimates[kind], (x) => number(x, 3)), intervalBar(row.estimates[kind], scales[kind])] : "–")), row.scores.map((score) => h("td", {}, number(score, 2)))))));
     const inked = inks(one.rows);
@@ -94,7 +94,7 @@ function acrossParts(shown) {
       return plot.drawing;
     };
     const profile = figure("Performance profiles over environments", "Share of runs (a training seed in an environment) whose score is above τ.", { draw, inked, agents: profiled.map((row) => row.agent) }).made;
-    return h("article", { class: "part" }, h("header", {}, h("h2", {}, `All environments, budget ${one.budget}`), h("p", {}, "rliable’s numbers over the scores of all runs: the interquartile mean (IQM), how far runs stay below the optimum (optimality gap), how likely a run is better than the start; then the mean score in each environment.")),
-      h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "All environments" }, table), h("div", { class: "figures" }, profile));
+    return h("article", { class: "part" }, h("header", {}, h("h2", {}, one.title), h("p", {}, "rliable’s numbers over the scores of all runs: the interquartile mean (IQM), how far runs stay below the optimum (optimality gap), how likely a run is better than the start; then the mean score in each environment.")),
+      h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": one.title }, table), h("div", { class: "figures" }, profile));
   });
 }

@@ -45,7 +45,7 @@ function sorted(rows, order, descending) {
 /** A section's leaderboard: the groups of columns, the table, the explanation of the column at hand. */
 function leaderboard(part) {
   const groups = only(part.columns.map((column) => column.group));
-  const state = { shown: new Set(groups.filter((group) => SHOWN_AT_FIRST.has(group))), key: null, descending: true };
+  const state = { shown: new Set(groups.filter((group) => SHOWN_AT_FIRST.has(group))), key: null, descending: true, open: new Set() };
   const explain = h("p", { class: "explain", "aria-hidden": "true" });
   const body = h("tbody");
   const head = h("thead");
@@ -76,13 +76,18 @@ function leaderboard(part) {
   function rowOf(row) {
     const { agent, roles, learns } = part.rows[row];
     const id = `source-${part.name}-${row}`.replace(/[^\w-]/g, "_");
-    const source = h("tr", { class: "source", id, hidden: true }, h("td", { colspan: columns().length + 1 }));
-    const twist = h("button", { type: "button", class: "twist", "aria-expanded": "false", "aria-controls": id, "aria-label": `How ${agent} was made`,
+    const source = h("tr", { class: "source", id }, h("td", { colspan: columns().length + 1 }));
+    const twist = h("button", { type: "button", class: "twist", "aria-controls": id, "aria-label": `How ${agent} was made`,
       onclick: () => {
-        source.hidden = !source.hidden;
-        twist.setAttribute("aria-expanded", String(!source.hidden));
-        if (!source.hidden) source.firstChild.replaceChildren(sourceOf(part.rows[row]));
+        if (!state.open.delete(row)) state.open.add(row);
+        unfold();
       } });
+    const unfold = () => {
+      source.hidden = !state.open.has(row);
+      twist.setAttribute("aria-expanded", String(!source.hidden));
+      if (!source.hidden) source.firstChild.replaceChildren(sourceOf(part.rows[row]));
+    };
+    unfold();
     const badges = [...roles.filter((role) => role !== agent), ...(learns ? [] : ["fixed"])];
     const name = h("th", { scope: "row" }, twist, breakable(agent), badges.map((words) => [" ", h("span", { class: "badge" }, words)]));
     const cells = columns().map((column) => {
