@@ -108,7 +108,8 @@ class Experiment:
         """Read and check a composed configuration. Raises ``RunError`` naming what is wrong with it."""
         hydra = HydraConfig.get()
         names = {group: str(hydra.runtime.choices[group]).replace("/", "-") for group in ("agent", "env", "budget")}
-        values = _resolve(config)
+        values = _resolve(config, names)
+        _check_the_judge(values, hydra)
         users = values["env"].get("users") or {}
         if not users:
             raise RunError(f"conf/env/{names['env']}.yaml names no users; add `users: {{NAME: {{_target_: …}}}}`.")
@@ -122,6 +123,8 @@ class Experiment:
         _choose("resume", values["resume"], ("auto", "never"), "the ways to resume")
         for key in ("seed", "threads"):
             _check_value(key, values[key], int)
+        if values["threads"] < 1:
+            raise RunError(f"threads={values['threads']}; give at least 1.")
         if not 0 <= values["seed"] < 4096:
             raise RunError(f"seed={values['seed']} is outside 0…4095; choose one inside.")
         _check_budget(values["budget"])
@@ -200,11 +203,12 @@ class Experiment:
         forks = dict(self.config["forks"])
         return Forks(**forks | {"moments": self.scenarios // 8 if forks["moments"] is None else forks["moments"]})
 
-    def check(self) -> None:
+    def check(self, with_agent: bool = True) -> None:
         """Check every value against the constructor it is for, before anything is built: models load slowly."""
         env = dict(self.config["env"])
         beside = {key: env.pop(key, None) for key in RUNNER_KEYS}
-        _check_node(self.config["agent"], "agent")
+        if with_agent:
+            _check_node(self.config["agent"], "agent")
         _check_node(env, "env", given=("user", "split"))
         _check_node(beside["users"], "env.users")
         _check_node(self.config.get("guest"), "guest")
@@ -268,12 +272,30 @@ class Experiment:
         return _build(judge, "judge") if judge else None, _build(turns, "env.turn_judge") if turns else None
 
 
-def _resolve(config: DictConfig) -> dict[str, Any]:
+_LACKS = re.compile(r"Interpolation key '(env\.\w+)' not found")
+
+
+def _resolve(config: DictConfig, names: Mapping[str, str]) -> dict[str, Any]:
     try:
         return typing.cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     except OmegaConfBaseException as error:
         where = getattr(error, "full_key", None) or "the configuration"
+        if lacking := _LACKS.search(str(error)):
+            raise RunError(
+                f"agent={names['agent']} needs {lacking[1]}, which conf/env/{names['env']}.yaml does not have: choose "
+                "another agent, or another environment."
+            ) from None
         raise RunError(f"{where} can't be read: {str(error).splitlines()[0]}. Set it on the command line.") from None
+
+
+def _check_the_judge(values: Mapping[str, Any], hydra: Any) -> None:
+    """An env without a judge of its name has none; but one that was asked for must be there, and Hydra doesn't say."""
+    asked = [word.removeprefix("judge=") for word in hydra.overrides.task if word.startswith("judge=")]
+    if values.get("judge") is not None or not asked or asked[-1] in ("null", "''", '""'):
+        return
+    places = [Path(s.path.removeprefix("file://")) for s in hydra.runtime.config_sources if s.path]
+    known = sorted({path.stem for place in places for path in (place / "judge").glob("*.yaml")})
+    _choose("judge", asked[-1], known, "conf/judge")
 
 
 def _take_in_the_logged(values: dict[str, Any]) -> None:
@@ -425,6 +447,8 @@ def _check_mapping(values: Any, hints: Mapping[str, Any], required: Collection[s
 def _check_value(key: str, value: Any, hint: Any) -> None:
     if not _fits(value, hint):
         kind = re.sub(r"[\w.]+\.", "", _name(hint))
+        if value is None:
+            raise RunError(f"{key} has no value here, and takes {kind}: give {key}=…, or choose what needs none.")
         raise RunError(f"{key}={value!r} is of the wrong type: it takes {kind}.")
 
 

@@ -102,7 +102,7 @@ class Cell:
         try:
             with (self.experiment.folder / ".lock").open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         except BlockingIOError:
             return True
@@ -283,7 +283,11 @@ def run_cells(
             while waiting or running:
                 while len(running) < jobs and (cell := _next_free(waiting)):
                     say(f"  {cell.name} starts: {cell.experiment.folder}")
-                    running.append(_Job.start(cell))
+                    try:
+                        running.append(_Job.start(cell))
+                    except OSError as error:
+                        failures[cell.name] = f"can't be written: {error}. Give another place with results=FOLDER."
+                        warn(f"{cell.name} {failures[cell.name]}")
                 if waiting and not running and not told:
                     say(f"  other processes are at work on {', '.join(cell.name for cell in waiting)}: waiting")
                     told = True

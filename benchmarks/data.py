@@ -144,7 +144,10 @@ def main(config: DictConfig) -> None:
 def _whole(out: Path) -> Iterator[Path]:
     """A folder to write to, which becomes ``out`` when all is written."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    temporary.mkdir(parents=True)
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise RunError(f"out={out} can't be written: {error}. Give another place with out=FOLDER.") from error
     try:
         yield temporary
         temporary.rename(out)
@@ -188,7 +191,9 @@ def _agent_node(name: str) -> Any:
         config = compose("data_config", [*HydraConfig.get().overrides.task, f"agent={name}"])
         return OmegaConf.to_container(config.agent, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise RunError(f"policies: {name} can't be composed: {str(error).splitlines()[0]}") from error
+        lacks = [line for line in str(error).splitlines() if line.strip()]
+        known = ", ".join(sorted({"behaviour", *(path.stem for path in (CONF / "agent").glob("*.yaml"))}))
+        raise RunError(f"policies: {name} can't be composed: {lacks[0]}. There are {known}.") from error
 
 
 def _speaker(name: str, experiment: Experiment) -> Agent:

@@ -123,6 +123,17 @@ def kept(path: Path, seeds: Sequence[int]) -> list[Trajectory]:
     return trajectories
 
 
+def recorded(path: Path, command: str) -> list[Trajectory]:
+    """The conversations of a finished run, which ``command`` made. Raises ``RunError`` if they can't be read."""
+    anew = f"Make that run anew, or leave it out: {command} resume=never"
+    try:
+        return list(read_jsonl(path))
+    except FileNotFoundError as error:
+        raise RunError(f"{path} is not there; published runs are packed without conversations. {anew}") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{error}. {anew}") from error
+
+
 def summarise(user: str, env: ConversationEnv, trajectories: Sequence[Trajectory]) -> Evaluation:
     """The numbers of one user on the split of ``env``, unscored conversations as null."""
     names = dict.fromkeys(name for t in trajectories for name in t.attributes)

@@ -77,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _world(env: str, user: str, split: str, names: str | None) -> tuple[ConversationEnv, dict[str, Agent]]:
     """The environment with its user, and the scripted agents."""
+    known = sorted(path.stem for path in (CONF / "env").glob("*.yaml"))
+    if env not in known:
+        raise RunError(f"--env {env} is none of conf/env; choose one of {', '.join(known)}.")
     chosen = names.split(",") if names else RULES.get(env)
     if not chosen:
         raise RunError(f"--agents is missing: env={env} has no usual ones; name some of conf/agent.")

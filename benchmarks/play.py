@@ -11,6 +11,7 @@ Every conversation that comes to its end is kept as a trajectory below ``folder`
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -89,7 +90,7 @@ def main(config: DictConfig) -> None:
         raise RunError(f"conversations={options['conversations']}; give 1 or more.")
     if options["scenario"] is not None and (not isinstance(options["scenario"], int) or options["scenario"] < 0):
         raise RunError(f"scenario={options['scenario']}; give the seed of one, 0 or more, or null.")
-    experiment.check()
+    experiment.check(with_agent=options["seat"] == "user")
     use_threads(options["threads"])
     env = experiment.build_env(experiment.build_user(experiment.user), options["split"] or experiment.splits[0])
     agent = experiment.build_agent() if options["seat"] == "user" else None
@@ -99,7 +100,7 @@ def main(config: DictConfig) -> None:
             "agent.folder=RUN/checkpoints/NNNNNN/agent/policy."
         )
     quieten_libraries()
-    folder = Path(options["folder"]) / experiment.env / options["seat"]
+    folder = _ready(Path(options["folder"]) / experiment.env / options["seat"])
     rng = np.random.default_rng(options["seed"] or None)
     for _ in range(options["conversations"]):
         seed = options["scenario"] if options["scenario"] is not None else int(rng.integers(1 << 31))
@@ -110,6 +111,16 @@ def main(config: DictConfig) -> None:
             sys.exit(0)
         path = keep(trajectory, folder)
         say(f"\n{told(trajectory, options['seat'])}\n{path}")
+
+
+def _ready(folder: Path) -> Path:
+    """``folder``, made and tried: nobody shall talk for nothing. Raises ``RunError`` if it can't be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise RunError(f"folder={folder} can't be written: {error}. Give another place with folder=….") from error
 
 
 def talk(env: ConversationEnv, person: Agent, agent: Agent | None, seed: int) -> Trajectory:
@@ -137,7 +148,6 @@ def told(trajectory: Trajectory, seat: str) -> str:
 
 def keep(trajectory: Trajectory, folder: Path) -> Path:
     """Write the transcript to a file of its own; returns where."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{datetime.now():%Y%m%d-%H%M%S-%f}-seed{trajectory.seed}.jsonl"
     write_jsonl(path, [trajectory])
     return path

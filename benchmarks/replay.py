@@ -27,7 +27,7 @@ from benchmarks.evaluate import summarise
 from benchmarks.progress import RunError, bar
 from envs.env import Advance, ConversationEnv
 from envs.trajectory import Trajectory, read_jsonl
-from results.record import Evaluation, Record, RecordError
+from results.record import Evaluation, Record, RecordError, record_paths
 
 _SAME = 1e-9
 """Rewards are equal if they differ by less."""
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.update and options.conversations is not None:
         parser.error("--update needs all conversations; leave --conversations out.")
-    records = sorted(options.folder.rglob("record.json"))
+    records = record_paths(options.folder)
     if not records:
         print(f"There is no finished run below {options.folder}.", file=sys.stderr)
         return 2

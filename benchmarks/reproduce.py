@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,13 @@ import pandas as pd
 from benchmarks.progress import warn
 from benchmarks.provenance import commit
 from results.leaderboard import collect
-from results.record import Record
+from results.record import Record, RecordError
 from results.statistics import matrix, mean
 
 _EXACT = 1e-9
 """Means that differ by less are the same."""
+_FEW = 8
+"""How many rows an unknown one is told of."""
 
 
 class RowError(ValueError):
@@ -69,7 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seeds = _chosen(str(row["training_seeds"].iloc[0]).split(), options.seeds)
         records = [_made(row.iloc[0], seed, options.results) for seed in seeds]
         found = list(compare(row, records, whole=options.seeds is None))
-    except (RowError, OSError, RuntimeError) as error:
+    except FileNotFoundError:
+        print(f"--table {options.table} is not there; give the leaderboard.csv that has the row.", file=sys.stderr)
+        return 2
+    except (RowError, RecordError, OSError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 2
     print(f"{options.row}, seed {', '.join(seeds)}:")
@@ -90,8 +96,10 @@ def find(table: pd.DataFrame, name: str) -> pd.DataFrame:
         return lines
     all_rows = table[list(columns)].drop_duplicates()
     known = ["/".join(map(str, one)) for one in (rows[list(columns)] if len(rows) else all_rows).to_numpy()]
-    many = f"{len(rows)} rows are called {name}" if len(rows) > 1 else f"No row is called {name}"
-    raise RowError(f"{many}; name one of {', '.join(known)}.")
+    if len(rows) > 1:
+        raise RowError(f"{len(rows)} rows are called {name}; name one of {', '.join(known)}.")
+    near = get_close_matches(name, known, _FEW, cutoff=0.0)
+    raise RowError(f"No row is called {name}; nearest of the {len(known)} are {', '.join(near)}.")
 
 
 def _chosen(have: Sequence[str], asked: str | None) -> list[str]:
@@ -113,7 +121,7 @@ def _made(line: pd.Series, seed: str, results: Path) -> Record:
     print(shlex.join(["python", *command[1:]]), flush=True)
     if status := subprocess.run(command, check=False, env={**os.environ, "TQDM_DISABLE": "1"}).returncode:
         raise RuntimeError(f"The run ended with exit status {status}; see what it said.")
-    records = collect(results)
+    records = collect(results, skip_bad=True)  # of other rows; the run has just read its own
     wanted = (line["agent"], line["env"], line["trained_with"], line["budget"], int(seed), line["variant"])
     (record,) = (one for one in records if _named(one) == wanted)
     return record

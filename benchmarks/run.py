@@ -33,10 +33,12 @@ def main(config: DictConfig) -> None:
     use_threads(experiment.config["threads"])
     with RunFolder.claim(experiment) as folder:
         if folder.finished:
+            record = Record.load(folder.record)
             say("This run was finished earlier; resume=never would do it anew.")
         else:
             run(experiment, folder)
-        report(Record.load(folder.record), folder.record)
+            record = Record.load(folder.record)
+        report(record, folder.record)
 
 
 def run(experiment: Experiment, folder: RunFolder) -> None:

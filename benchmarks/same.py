@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from results.record import record_paths
+
 VOLATILE = ("seconds", "date", "commit", "dirty", "earlier_sources", "overrides", "command", "models")
 """Keys that may differ between two runs of one command."""
 
@@ -23,14 +25,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("first", type=Path, help="a folder with run folders in it")
     parser.add_argument("second", type=Path, help="another")
     options = parser.parse_args(arguments)
-    runs = [{path.parent.relative_to(one) for path in one.rglob("record.json")} for one in vars(options).values()]
+    runs = [{path.parent.relative_to(one) for path in record_paths(one)} for one in vars(options).values()]
     if not any(runs):
         print(f"There is no finished run below {options.first} or {options.second}.", file=sys.stderr)
         return 2
     status = 0
     for run in sorted(runs[0] | runs[1]):
         missing = [str(one) for one, of in zip(vars(options).values(), runs, strict=True) if run not in of]
-        differences = [] if missing else list(compare(options.first / run, options.second / run))
+        try:
+            differences = [] if missing else list(compare(options.first / run, options.second / run))
+        except (OSError, ValueError) as error:
+            differences = [f"can't be compared: {error}"]
         status |= bool(missing or differences)
         print(f"{run}: {'missing below ' + missing[0] if missing else 'DIFFERS' if differences else 'equal'}")
         print("".join(f"  {difference}\n" for difference in differences), end="")
@@ -53,7 +58,10 @@ def _read(path: Path) -> Any:
     if not path.exists():
         return None
     text = path.read_text(encoding="utf-8")
-    return json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+    try:
+        return json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+    except ValueError as error:
+        raise ValueError(f"{path} can't be read: {error}") from error
 
 
 def _stable(value: Any) -> Any:

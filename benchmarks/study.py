@@ -25,7 +25,7 @@ from benchmarks.build import CONF
 from benchmarks.cells import Cell, Standing, check_jobs, choose, run_cells, words
 from benchmarks.progress import RunError, readable_errors, say
 from benchmarks.provenance import commit, dirty
-from benchmarks.studies.evidence import Evidence, Judging
+from benchmarks.studies.evidence import Evidence, Judging, check_conversations
 from results.record import Record
 from results.study_page import Page, cell_row, method_table, win_rate_table, write
 from results.verdict import Verdict
@@ -138,6 +138,8 @@ def main(config: DictConfig) -> None:
     study.check()
     cells = study.cells(options["results"], budget)
     chosen = choose(cells, options["only"], options["shard"])
+    if study.judging:
+        check_conversations([Standing.of(cell, {}) for cell in cells], study.judging)
     failures = run_cells(chosen, jobs) if jobs and chosen else {}
     standings = [Standing.of(cell, failures) for cell in cells]
     evidence = Evidence.of(standings, study.judging)

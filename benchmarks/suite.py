@@ -19,7 +19,7 @@ from benchmarks.build import CONF
 from benchmarks.cells import Standing, check_jobs, choose, run_cells
 from benchmarks.progress import RunError, readable_errors, say
 from benchmarks.suites import Pace, Suite, overview
-from results.leaderboard import write
+from results.leaderboard import placed, write
 from results.sections import sections_of
 
 
@@ -44,7 +44,8 @@ def main(config: DictConfig) -> None:
     say(overview(standings))
     records = [one.record for one in standings if one.record]
     if records:
-        write(sections_of(records), Path(options["out"] or suite.where(budget)))
+        with placed("out=FOLDER"):
+            write(sections_of(records), Path(options["out"] or suite.where(budget)))
     unfinished = [one for one in standings if one.record is None]
     if unfinished:
         say(f"{len(unfinished)} of {len(cells)} cells are not finished; the same command goes on.")

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.evaluate import recorded
 from benchmarks.judging import judge_runs, load_judge
 from benchmarks.progress import RunError
 from envs.judges import PreferenceJudge
-from envs.trajectory import Trajectory, read_jsonl
-from results.leaderboard import collect
+from envs.trajectory import Trajectory
+from results.leaderboard import collect_folders
 from results.preferences import AsymmetryError
 from results.record import Record, RecordError
 from results.sections import Entry, Section, sections_of
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seeds = section.seeds[: options.scenarios]
         entries = _chosen(section, options.agents)
         runs = [
-            Run(entry.agent, _conversations(folder / "trajectories" / f"{user}-{split}.jsonl", seeds))
+            Run(entry.agent, _conversations(folder / "trajectories" / f"{user}-{split}.jsonl", seeds, record.command))
             for entry in entries
             for one in entry.records
             for record, folder in folders
@@ -78,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--talked-with", help="whose conversations are compared; the training user's by default")
     parser.add_argument("--split", help="on which split; the main one by default")
     parser.add_argument("--scenarios", type=int, help="the first so many scenarios only")
-    parser.add_argument("--out", type=Path, default=Path("results"), help="where the table and the picture are written")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/mine"), help="where the table and the picture are written"
+    )
     parser.add_argument("overrides", nargs="*", help="settings of the judge, such as judge.flip=0.2")
     return parser
 
@@ -96,9 +99,7 @@ def compare(judge: PreferenceJudge, runs: Sequence[Run], seed: int = 0) -> WinRa
 
 def _folders(runs: Path) -> list[tuple[Record, Path]]:
     """Every record below ``runs`` that was not moved aside, and its folder."""
-    collect(runs)  # says what is wrong with a record that can't be read
-    paths = [path for path in sorted(runs.rglob("record.json")) if not any(".aside-" in part for part in path.parts)]
-    return [(Record.load(path), path.parent) for path in paths]
+    return [(record, folder) for folder, record in collect_folders(runs).items()]
 
 
 def _section(records: Sequence[Record], env: str, user: str, budget: str) -> Section:
@@ -122,12 +123,9 @@ def _chosen(section: Section, names: str | None) -> list[Entry]:
     return [have[name] for name in chosen]
 
 
-def _conversations(path: Path, seeds: Sequence[int]) -> list[Trajectory]:
+def _conversations(path: Path, seeds: Sequence[int], command: str) -> list[Trajectory]:
     """The conversations of these scenarios. Raises ``RunError`` if the file lacks one or can't be read."""
-    try:
-        at = {trajectory.seed: trajectory for trajectory in read_jsonl(path)}
-    except (OSError, ValueError) as error:
-        raise RunError(f"{error}. The command that made the run makes that file again.") from error
+    at = {trajectory.seed: trajectory for trajectory in recorded(path, command)}
     if missing := [seed for seed in seeds if seed not in at]:
         raise RunError(f"{path} lacks the scenario of seed {missing[0]}; run that agent again.")
     return [at[seed] for seed in seeds]

@@ -1,4 +1,4 @@
-"""The leaderboard, from records: ``python -m results.leaderboard [--runs results/runs] [--env sales] [--out FOLDER]``.
+"""The leaderboard, from records: ``python -m results.leaderboard [--runs FOLDER] [--env sales …] [--out FOLDER]``.
 
 Agents are compared within a section: one environment, one training user, one budget, the same scenarios. Agents that
 don't learn need no training user and no budget, and stand in every section whose scenarios they were evaluated on.
@@ -12,34 +12,46 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from results.record import Record, RecordError
+from results.record import Record, RecordError, record_paths
 from results.sections import Section, sections_of
 from results.validation import validate
 
-
-def collect(runs: Path, skip_bad: bool = False) -> list[Record]:
-    """Every record below ``runs`` that was not moved aside. Raises ``RecordError`` at the first that can't be read."""
-    return list(collect_folders(runs, skip_bad).values())
+SKIP = " Or go on without it: --skip-bad."
+"""What a command that takes this option adds to what it says of a bad record."""
 
 
-def collect_folders(runs: Path, skip_bad: bool = False) -> dict[Path, Record]:
+def collect(runs: Path, skip_bad: bool = False, remedy: str = "") -> list[Record]:
+    """Every record below ``runs`` that was not moved aside. Raises ``RecordError`` at the first that can't be read,
+    with ``remedy`` as its last words."""
+    return list(collect_folders(runs, skip_bad, remedy).values())
+
+
+def collect_folders(runs: Path, skip_bad: bool = False, remedy: str = "") -> dict[Path, Record]:
     """The same by run folder."""
     if not runs.is_dir():
         raise RecordError(f"--runs {runs} is no folder; give the one that holds the runs, such as results/runs.")
     records = {}
-    for path in sorted(runs.rglob("record.json")):
-        if any(".aside-" in part for part in path.parts):
-            continue
+    for path in record_paths(runs):
         try:
             records[path.parent] = Record.load(path)
         except RecordError as error:
             if not skip_bad:
-                raise RecordError(f"{error} Or go on without it: --skip-bad.") from error
+                raise RecordError(f"{error}{remedy}") from error
             print(f"WARNING: left out: {error}", file=sys.stderr)
     return records
+
+
+@contextmanager
+def placed(option: str) -> Iterator[None]:
+    """Around what writes to the place that ``option`` names: a ``RecordError`` if nothing can be written there."""
+    try:
+        yield
+    except OSError as error:
+        raise RecordError(f"{error}. Give another place with {option}.") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,21 +61,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _validate(words[1:])
     parser = argparse.ArgumentParser(prog="python -m results.leaderboard", description="Tables and plots from records.")
     parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="where the run folders lie")
-    parser.add_argument("--env", help="this environment only")
+    parser.add_argument("--env", nargs="+", help="these environments only")
+    parser.add_argument("--budget", nargs="+", help="these budgets only")
     parser.add_argument("--out", type=Path, default=Path("results/mine"), help="where tables and plots are written")
     parser.add_argument("--skip-bad", action="store_true", help="leave out records that can't be read, with a warning")
     options = parser.parse_args(words)
     try:
-        records = [one for one in collect(options.runs, options.skip_bad) if options.env in (None, one.env)]
-        if not records:
-            of = f" of env={options.env}" if options.env else ""
-            command = "python -m benchmarks.run agent=… env=… seed=0"
-            raise RecordError(f"There are no records{of} below {options.runs}. Make one: {command}")
-        write(sections_of(records), options.out)
+        records = collect(options.runs, options.skip_bad, SKIP)
+        chosen = [one for one in records if not options.env or one.env in options.env]
+        sections = [one for one in sections_of(chosen) if not options.budget or one.budget in options.budget]
+        if not sections:
+            raise RecordError(_nothing(options, records))
+        with placed("--out FOLDER"):
+            write(sections, options.out)
     except (RecordError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _nothing(options: argparse.Namespace, records: Sequence[Record]) -> str:
+    """Why there is nothing to write."""
+    asked = [f"{key}={' or '.join(own)}" for key in ("env", "budget") if (own := getattr(options, key))]
+    of = f" of {' and '.join(asked)}" if asked else ""
+    there = ", ".join(sorted({f"{one.env} with budget {one.budget}" for one in records}))
+    have = f" There are some of {there}." if there else ""
+    return (
+        f"There are no records{of} below {options.runs}.{have} Make one: python -m benchmarks.run agent=… env=… seed=0"
+    )
 
 
 def _validate(words: Sequence[str]) -> int:

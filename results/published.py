@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from results.leaderboard import collect_folders
+from results.leaderboard import collect_folders, placed
 from results.record import Record, RecordError
 
 FOLDER = Path(__file__).parent / "published"
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for path, added, total in pack(options.runs, options.archives):
                 print(f"{path}: {added} runs added or renewed, {total} in all, {path.stat().st_size / 1e6:.1f} MB")
         else:
-            new, there = unpack(options.archives, options.runs)
+            with placed("--runs FOLDER"):
+                new, there = unpack(options.archives, options.runs)
             print(f"{new} runs unpacked into {options.runs}, {there} were there already.")
     except (RecordError, OSError) as error:
         print(error, file=sys.stderr)

@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(options.readme)
     except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
+        missing = isinstance(error, FileNotFoundError)
+        print(f"{error}. Give it with --readme or --table." if missing else error, file=sys.stderr)
         return 1
     return 0
 

@@ -194,6 +194,11 @@ class Record:
             ) from error
 
 
+def record_paths(runs: Path) -> list[Path]:
+    """Every record.json below ``runs``, but for those of runs that were moved aside (``resume=never``)."""
+    return [path for path in sorted(runs.rglob("record.json")) if not any(".aside-" in part for part in path.parts)]
+
+
 def _dump(value: Any, indent: str = "") -> str:
     inner = indent + " "
     if isinstance(value, dict) and value:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from results.leaderboard import collect_folders
+from results.leaderboard import SKIP, collect_folders, placed
 from results.record import Record, RecordError
 from results.report_conversations import ConversationError, Packed, Run, pack
 from results.sections import Entry, Section, sections_of
@@ -54,10 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data["command"] = shlex.join(
             ["python", "-m", "results.report", *(sys.argv[1:] if arguments is None else arguments)]
         )
-        for line in write(data, packed, options.out):
-            print(line)
-        if not options.no_plots:
-            _draw(sections, options.out.parent)
+        with placed("--out FILE"):
+            for line in write(data, packed, options.out):
+                print(line)
+            if not options.no_plots:
+                _draw(sections, options.out.parent)
     except (RecordError, ConversationError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -83,7 +84,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _records(runs: Path, env: str | None, skip_bad: bool) -> dict[Path, Record]:
     """The records of ``runs`` by their folders."""
-    records = {folder: one for folder, one in collect_folders(runs, skip_bad).items() if env in (None, one.env)}
+    records = {folder: one for folder, one in collect_folders(runs, skip_bad, SKIP).items() if env in (None, one.env)}
     if not records:
         of = f" of env={env}" if env else ""
         raise RecordError(

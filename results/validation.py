@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from results.record import Evaluation, Record, RecordError
+from results.record import Evaluation, Record, RecordError, record_paths
 
 TRANSCRIPT_VERSION = 1
 """Of the lines in trajectories/USER-SPLIT.jsonl."""
@@ -37,7 +37,7 @@ class Checked:
 
 def validate(folder: Path, with_replay: bool = True) -> int:
     """Check, tell, and start the replay; 0 if nothing is wrong. Raises ``RecordError`` if there is no run."""
-    paths = sorted(folder.rglob("record.json")) if folder.is_dir() else []
+    paths = record_paths(folder) if folder.is_dir() else []
     if not paths:
         raise RecordError(f"There is no record.json below {folder}; give the folder that holds the run folders.")
     found = check(paths)
@@ -76,6 +76,9 @@ def _of_run(folder: Path, record: Record) -> Iterator[str]:
         yield "it has no evaluation"
     for one in record.evaluations:
         where = f"trajectories/{one.user}-{one.split}.jsonl"
+        if not (folder / where).exists():
+            yield f"{where} is missing; hand in runs with their conversations (published ones are packed without)"
+            continue
         try:
             yield from (f"{where}: {problem}" for problem in _of_evaluation(folder / where, one))
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -261,12 +261,16 @@ def test_what_a_run_cannot_take_is_told_in_a_sentence(tmp_path: Path, capsys, wo
     ("words", "said"),
     [
         (["policies=[nobody]"], "policies: nobody can't be composed"),
+        (["policies=[nobody]"], "There are archer, behaviour, "),
+        (["judge=nobody"], "judge=nobody is none of conf/judge"),
+        (["out={tmp}/file/new"], "Give another place with out=FOLDER."),
         (["policies=[bandit]"], "bandit has not learnt anything here"),
         (["~env.behaviour"], "env=shop names no behaviour policy"),
         (["out={tmp}"], "is there already; give a new folder"),
     ],
 )
 def test_what_cannot_be_made_is_told_in_a_sentence(tmp_path: Path, capsys, words, said):
+    (tmp_path / "file").touch()
     with pytest.raises(SystemExit):
         made(tmp_path / "new", "env=shop", "minari=false", *(word.format(tmp=tmp_path) for word in words))
     told = capsys.readouterr().err

@@ -212,6 +212,22 @@ def test_one_environment_can_be_asked_for(board):
     elsewhere = [replace(one, env="elsewhere") for one in LEARNT]
     _, table, _ = board([*LEARNT, *elsewhere], "--env", "elsewhere")
     assert set(table.env) == {"elsewhere"}
+    _, table, _ = board([*LEARNT, *elsewhere], "--env", "shop", "elsewhere")
+    assert set(table.env) == {"elsewhere", "shop"}
+
+
+def test_one_budget_can_be_asked_for_and_keeps_the_references_of_another(board):
+    bigger = [record("bandit", 0.5, budget="big")]
+    _, table, _ = board([*LEARNT, *FIXED, *bigger], "--budget", "big")
+    assert set(table.budget[table.learns]) == {"big"} and set(table.agent) == {"bandit", "echo", "always_red"}
+    _, _, said = board([*LEARNT, *bigger], "--budget", "huge", "--env", "shop", wanted=1)
+    assert "no records of env=shop and budget=huge" in said and "shop with budget big, shop with budget tiny" in said
+
+
+def test_a_table_that_can_t_be_written_is_told_with_the_option_that_names_its_place(board, tmp_path):
+    (tmp_path / "file").touch()
+    _, _, said = board(LEARNT, "--out", str(tmp_path / "file/out"), wanted=1)
+    assert "Give another place with --out FOLDER." in said and len(said.splitlines()) == 1
     _, _, said = board(LEARNT, "--env", "nowhere", wanted=1)
     assert "no records of env=nowhere" in said
 

@@ -66,6 +66,18 @@ def test_a_conversation_that_was_left_is_not_kept(tmp_path: Path):
     assert status == 0 and "not kept" in screen and not list(tmp_path.rglob("*.jsonl"))
 
 
+def test_whom_the_person_replaces_need_not_be_there(tmp_path: Path):
+    """``agent=start``, the default, can't be had where there is no model to start from."""
+    status, screen = at_a_terminal(["/quit"], "user=null", "env=cycle", f"folder={tmp_path}")
+    assert status == 0 and "They: Game 1 begins." in screen
+
+
+def test_nobody_talks_before_it_is_known_that_the_transcript_can_be_kept(tmp_path: Path):
+    (tmp_path / "file").touch()
+    status, screen = at_a_terminal([], "env=sales", f"folder={tmp_path / 'file'}")
+    assert status == 1 and "can't be written" in screen and "Give another place with folder=…" in screen
+
+
 def test_a_learner_that_has_not_learnt_is_not_seated(tmp_path: Path):
     status, screen = at_a_terminal([], "env=sales", "seat=user", "agent=iterppo", f"folder={tmp_path}")
     assert status == 1 and "agent=iterppo has not learnt anything here" in screen

@@ -97,12 +97,22 @@ def test_a_broken_archive_an_empty_folder_and_no_runs_are_told_in_a_sentence(tmp
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/shop.tar.xz").write_bytes(b"no archive")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "bad/run").mkdir(parents=True)
+    (tmp_path / "bad/run/record.json").write_text("{")
     for words in (
         ["unpack", "--archives", str(tmp_path / "broken"), "--runs", str(tmp_path / "runs")],
         ["unpack", "--archives", str(tmp_path / "empty"), "--runs", str(tmp_path / "runs")],
         ["pack", "--archives", str(tmp_path / "empty"), "--runs", str(tmp_path / "empty")],
         ["pack", "--archives", str(tmp_path / "empty"), "--runs", str(tmp_path / "nowhere")],
+        ["pack", "--archives", str(tmp_path / "empty"), "--runs", str(tmp_path / "bad")],
     ):
         assert main(words) == 1
         said = capsys.readouterr().err
-        assert len(said.splitlines()) == 1 and str(tmp_path) in said
+        assert len(said.splitlines()) == 1 and str(tmp_path) in said and "--skip-bad" not in said  # which it lacks
+
+
+def test_a_place_that_can_t_be_written_is_told_with_the_option_that_names_it(tmp_path: Path, capsys):
+    packed(write_runs(tmp_path / "runs", ["shop"]), tmp_path / "archives")
+    (tmp_path / "file").touch()
+    assert main(["unpack", "--archives", str(tmp_path / "archives"), "--runs", str(tmp_path / "file/runs")]) == 1
+    assert "Give another place with --runs FOLDER." in capsys.readouterr().err

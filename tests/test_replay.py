@@ -146,6 +146,19 @@ def test_runs_that_came_out_the_same_are_equal_and_a_missing_one_is_named(made, 
     said = capsys.readouterr().out
     assert f"behaviour/smoke/seed0: missing below {runs}" in said
     assert f"{PLACE}: DIFFERS\n  trajectories/program-iid_test.jsonl" in said
+    (runs / PLACE / "record.json").write_text("{")
+    assert same.main([str(made / "runs"), str(runs)]) == 1
+    assert (
+        f"{PLACE}: DIFFERS\n  can't be compared: {runs / PLACE / 'record.json'} can't be read"
+        in capsys.readouterr().out
+    )
+
+
+def test_runs_that_were_moved_aside_are_no_runs(made, runs, capsys):
+    shutil.copytree(runs / PLACE, (runs / PLACE).with_name("seed0.aside-20260101-000000"))
+    assert same.main([str(made / "runs"), str(runs)]) == 0
+    assert leaderboard(["validate", str(runs)]) == 0  # which replays them
+    assert "2 runs, the files are in order" in capsys.readouterr().out
 
 
 # ---- made again -----------------------------------------------------------------------------------------------------
@@ -154,6 +167,8 @@ def test_runs_that_came_out_the_same_are_equal_and_a_missing_one_is_named(made, 
 def test_a_row_is_made_again_and_is_the_same(made, tmp_path, capsys):
     table = made / "tables" / "leaderboard.csv"
     words = ["twenty_questions/random", "--table", str(table), "--results", str(tmp_path)]
+    (tmp_path / "another").mkdir()
+    (tmp_path / "another/record.json").write_text("{")  # a row made again earlier, and spoilt: it is left out
     assert reproduce.main(words) == 0
     said = capsys.readouterr().out
     assert said.count("here: the same") == 2 and said.endswith("The row agrees.\n")
@@ -183,11 +198,13 @@ def test_a_single_seed_is_compared_with_what_it_returned():
 def test_a_row_that_is_not_there_is_told_with_those_that_are(made, capsys):
     table = ["--table", str(made / "tables" / "leaderboard.csv")]
     assert reproduce.main(["sales/iterppo", *table]) == 2
-    assert "No row is called sales/iterppo; name one of twenty_questions/" in capsys.readouterr().err
+    assert "No row is called sales/iterppo; nearest of the 2 are twenty_questions/" in capsys.readouterr().err
     assert reproduce.main(["twenty_questions", *table]) == 2
     assert "2 rows are called twenty_questions" in capsys.readouterr().err
     assert reproduce.main(["twenty_questions/random", *table, "--seeds", "7"]) == 2
     assert "--seeds 7 is none of the row's; it has 0." in capsys.readouterr().err
+    assert reproduce.main(["twenty_questions/random", "--table", "nowhere.csv"]) == 2
+    assert "--table nowhere.csv is not there; give the leaderboard.csv" in capsys.readouterr().err
 
 
 # ---- handed in ------------------------------------------------------------------------------------------------------
@@ -212,6 +229,8 @@ def test_what_keeps_a_folder_off_the_leaderboard_is_named(runs):
     assert first.endswith("config.yaml is missing; hand in the run folder as the run has left it")
     assert second.endswith("program-iid_test.jsonl: its conversations are not those of the record, in its order")
     assert third.endswith("transcripts of schema version 9; this release reads version 1")
+    shutil.rmtree(runs / PLACE / "trajectories")
+    assert any("iid_test.jsonl is missing; hand in runs with their conversations" in error for error in errors(runs))
 
 
 def test_transcripts_that_pay_otherwise_than_the_record_are_an_error(runs):

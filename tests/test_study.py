@@ -378,6 +378,17 @@ def test_what_is_finished_is_left_alone(place, whole, monkeypatch, capsys):
     assert {path: path.stat().st_mtime_ns for path in place.rglob("record.json")} == before
 
 
+def test_finished_cells_without_conversations_are_told_before_the_others_run(place, whole, tmp_path):
+    shutil.copytree(place / "runs/shop/plain/bandit", tmp_path / "runs/shop/plain/bandit")
+    shutil.rmtree(tmp_path / "runs/shop/plain/bandit/tiny/seed1/trajectories")
+    options = [f"--config-dir={place / 'conf'}", f"results={tmp_path / 'runs'}", f"out={tmp_path / 'out'}"]
+    words = [sys.executable, "-m", "benchmarks.study", *options, "study=shops", "jobs=1"]
+    ended = subprocess.run(words, cwd=TOYS.parents[1], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert "1 finished cells have no conversations to compare: bandit/1." in ended.stderr
+    assert " starts: " not in ended.stdout
+
+
 def test_a_page_is_left_while_it_tells_of_cells_that_are_not_here(place, whole, tmp_path):
     shutil.copytree(place / "out", tmp_path / "out")
     before = (tmp_path / "out/shops.md").read_bytes()

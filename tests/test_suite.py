@@ -192,6 +192,17 @@ def test_a_cell_that_fails_is_named_and_the_others_are_in_the_table(place):
     assert list(dict.fromkeys(table(place, "broken")["agent"])) == ["always_red"]
 
 
+def test_places_that_can_t_be_written_are_told_with_what_names_them(place, undisturbed):
+    (place / "file").touch()
+    words = [*command(place, "undisturbed", "suite=toys"), f"out={place / 'file/table'}"]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1 and "Give another place with out=FOLDER." in ended.stderr
+    words = [*command(place, "file/runs", "suite=toys"), f"out={place / 'another-table'}"]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert ended.stderr.count("Give another place with results=FOLDER.") >= 3  # one for every cell
+
+
 def kill(process: subprocess.Popen, results: Path, everything: bool) -> None:
     """SIGKILL to the suite, and if it is the whole machine that goes down, to its cells as well."""
     os.kill(process.pid, signal.SIGKILL)

@@ -274,6 +274,7 @@ def test_the_command_writes_tables_and_pictures(folders, capsys):
         (["--agents", "bandit,mtpo"], "'mtpo' has no finished run here; there are bandit, echo"),
         (["--agents", "bandit"], "win rates need two or more"),
         (["--split", "ood_test"], "plain-ood_test.jsonl"),
+        (["--split", "ood_test"], "published runs are packed without conversations. Make that run anew"),
         (["judge.flop=1"], "flop"),
     ],
 )
@@ -325,4 +326,6 @@ def test_failed_conversations_are_counted_as_unjudged_pairs():
 def test_the_command_says_what_it_can_not_find(capsys):
     assert intransitivity(["--env", "sales", "--user", "nobody", "--judge", "outcome"]) == 1
     assert "choose one of hybrid, program" in capsys.readouterr().err
+    assert intransitivity(["--env", "slaes"]) == 1
+    assert "--env slaes is none of conf/env; choose one of car_dealer" in capsys.readouterr().err
     assert intransitivity(["--env", "sales", "--judge", "nobody"]) == 1

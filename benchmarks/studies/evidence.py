@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from benchmarks.build import Experiment
 from benchmarks.cells import Standing
 from benchmarks.checkpoint import RunFolder
+from benchmarks.evaluate import recorded
 from benchmarks.judging import judge_runs, load_judge
 from benchmarks.progress import RunError, say
-from envs.trajectory import Trajectory, read_jsonl
 from results.preferences import AsymmetryError
 from results.record import Evaluation, Record
 from results.statistics import Estimate, Floats, matrix
@@ -55,7 +56,7 @@ class Comparison:
         done = [(one.cell, one.record) for one in standings if one.record]
         if len({cell.method for cell, _ in done}) < 2:
             return None
-        runs = [_conversations(cell.experiment, record, judging) for cell, record in done]
+        runs = [recorded(_file(cell.experiment, record, judging), record.command) for cell, record in done]
         for (cell, _), run in zip(done, runs, strict=True):
             if [(t.seed, t.key) for t in run] != [(t.seed, t.key) for t in runs[0]]:
                 raise RunError(
@@ -137,13 +138,22 @@ class Evidence:
         return matrix([one.returns for one in evaluations]), evaluations[0].keys
 
 
-def _conversations(experiment: Experiment, record: Record, judging: Judging) -> list[Trajectory]:
+def check_conversations(standings: Sequence[Standing], judging: Judging) -> None:
+    """Whether every finished cell has its conversations. Raises ``RunError`` naming those that have none: this is
+    asked before hours are spent on the others."""
+    done = [(one.cell, one.record) for one in standings if one.record is not None]
+    if bare := [cell.name for cell, record in done if not _file(cell.experiment, record, judging).exists()]:
+        raise RunError(
+            f"{len(bare)} finished cells have no conversations to compare: {', '.join(bare[:4])}"
+            f"{', …' if len(bare) > 4 else ''}. Published runs are packed without them. Move those folders away, or "
+            "run everything elsewhere with results=FOLDER."
+        )
+
+
+def _file(experiment: Experiment, record: Record, judging: Judging) -> Path:
     main = main_evaluation(record)
     name = f"{judging.user or main.user}-{judging.split or main.split}.jsonl"
-    try:
-        return list(read_jsonl(RunFolder(experiment.folder).trajectories / name))
-    except (OSError, ValueError) as error:
-        raise RunError(f"The conversations of {experiment.folder} can't be read: {error}") from error
+    return RunFolder(experiment.folder).trajectories / name
 
 
 def main_evaluation(record: Record) -> Evaluation:
