@@ -108,7 +108,7 @@ class Experiment:
         """Read and check a composed configuration. Raises ``RunError`` naming what is wrong with it."""
         hydra = HydraConfig.get()
         names = {group: str(hydra.runtime.choices[group]).replace("/", "-") for group in ("agent", "env", "budget")}
-        values = _resolve(config, names)
+        values = _resolve(config, names, str(OmegaConf.to_container(hydra.overrides.task)))
         _check_the_judge(values, hydra)
         users = values["env"].get("users") or {}
         if not users:
@@ -203,12 +203,11 @@ class Experiment:
         forks = dict(self.config["forks"])
         return Forks(**forks | {"moments": self.scenarios // 8 if forks["moments"] is None else forks["moments"]})
 
-    def check(self, with_agent: bool = True) -> None:
+    def check(self) -> None:
         """Check every value against the constructor it is for, before anything is built: models load slowly."""
         env = dict(self.config["env"])
         beside = {key: env.pop(key, None) for key in RUNNER_KEYS}
-        if with_agent:
-            _check_node(self.config["agent"], "agent")
+        _check_node(self.config["agent"], "agent")
         _check_node(env, "env", given=("user", "split"))
         _check_node(beside["users"], "env.users")
         _check_node(self.config.get("guest"), "guest")
@@ -275,12 +274,13 @@ class Experiment:
 _LACKS = re.compile(r"Interpolation key '(env\.\w+)' not found")
 
 
-def _resolve(config: DictConfig, names: Mapping[str, str]) -> dict[str, Any]:
+def _resolve(config: DictConfig, names: Mapping[str, str], overrides: str) -> dict[str, Any]:
     try:
         return typing.cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     except OmegaConfBaseException as error:
         where = getattr(error, "full_key", None) or "the configuration"
-        if lacking := _LACKS.search(str(error)):
+        lacking = _LACKS.search(str(error))
+        if lacking and where.startswith("agent.") and lacking[1] not in overrides:
             raise RunError(
                 f"agent={names['agent']} needs {lacking[1]}, which conf/env/{names['env']}.yaml does not have: choose "
                 "another agent, or another environment."
@@ -291,11 +291,11 @@ def _resolve(config: DictConfig, names: Mapping[str, str]) -> dict[str, Any]:
 def _check_the_judge(values: Mapping[str, Any], hydra: Any) -> None:
     """An env without a judge of its name has none; but one that was asked for must be there, and Hydra doesn't say."""
     asked = [word.removeprefix("judge=") for word in hydra.overrides.task if word.startswith("judge=")]
-    if values.get("judge") is not None or not asked or asked[-1] in ("null", "''", '""'):
+    if values.get("judge") is not None or not asked or asked[-1] in ("", "''", '""'):
         return
     places = [Path(s.path.removeprefix("file://")) for s in hydra.runtime.config_sources if s.path]
     known = sorted({path.stem for place in places for path in (place / "judge").glob("*.yaml")})
-    _choose("judge", asked[-1], known, "conf/judge")
+    _choose("judge", asked[-1], known, "conf/judge (~judge: none)")
 
 
 def _take_in_the_logged(values: dict[str, Any]) -> None:

@@ -286,7 +286,8 @@ def run_cells(
                     try:
                         running.append(_Job.start(cell))
                     except OSError as error:
-                        failures[cell.name] = f"can't be written: {error}. Give another place with results=FOLDER."
+                        total -= 1
+                        failures[cell.name] = f"can't be begun: {error}. Another place is given with results=FOLDER."
                         warn(f"{cell.name} {failures[cell.name]}")
                 if waiting and not running and not told:
                     say(f"  other processes are at work on {', '.join(cell.name for cell in waiting)}: waiting")

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from typing import Any
 import hydra
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -191,9 +192,19 @@ def _agent_node(name: str) -> Any:
         config = compose("data_config", [*HydraConfig.get().overrides.task, f"agent={name}"])
         return OmegaConf.to_container(config.agent, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
-        lacks = [line for line in str(error).splitlines() if line.strip()]
-        known = ", ".join(sorted({"behaviour", *(path.stem for path in (CONF / "agent").glob("*.yaml"))}))
-        raise RunError(f"policies: {name} can't be composed: {lacks[0]}. There are {known}.") from error
+        why = str(error).splitlines()[0]
+        if isinstance(error, MissingConfigException):
+            why = f"conf/agent has none of that name; nearest are {', '.join(_near(name))}."
+        raise RunError(f"policies: {name} can't be composed: {why}") from error
+
+
+def _near(name: str) -> list[str]:
+    """Agents' names like ``name``, the command line's own among them."""
+    folders = [Path(one.path.removeprefix("file://"), "agent") for one in HydraConfig.get().runtime.config_sources]
+    names = {
+        path.relative_to(folder).with_suffix("").as_posix() for folder in folders for path in folder.rglob("*.yaml")
+    }
+    return get_close_matches(name, sorted(names | {"behaviour"}), 5, cutoff=0.0)
 
 
 def _speaker(name: str, experiment: Experiment) -> Agent:

@@ -125,7 +125,7 @@ def kept(path: Path, seeds: Sequence[int]) -> list[Trajectory]:
 
 def recorded(path: Path, command: str) -> list[Trajectory]:
     """The conversations of a finished run, which ``command`` made. Raises ``RunError`` if they can't be read."""
-    anew = f"Make that run anew, or leave it out: {command} resume=never"
+    anew = f"Leave that run out, or make it anew: {command}{'' if 'resume=never' in command else ' resume=never'}"
     try:
         return list(read_jsonl(path))
     except FileNotFoundError as error:

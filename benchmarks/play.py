@@ -82,6 +82,8 @@ class Person(Agent):
 @readable_errors
 def main(config: DictConfig) -> None:
     """Seat the person, talk, keep what was said."""
+    if config.seat == "agent":
+        config.agent = None  # whom the person replaces need not be there: a world may have no model to start from
     experiment = Experiment.of(config)
     options = experiment.config
     if options["seat"] not in ("agent", "user"):
@@ -90,7 +92,7 @@ def main(config: DictConfig) -> None:
         raise RunError(f"conversations={options['conversations']}; give 1 or more.")
     if options["scenario"] is not None and (not isinstance(options["scenario"], int) or options["scenario"] < 0):
         raise RunError(f"scenario={options['scenario']}; give the seed of one, 0 or more, or null.")
-    experiment.check(with_agent=options["seat"] == "user")
+    experiment.check()
     use_threads(options["threads"])
     env = experiment.build_env(experiment.build_user(experiment.user), options["split"] or experiment.splits[0])
     agent = experiment.build_agent() if options["seat"] == "user" else None
@@ -100,7 +102,7 @@ def main(config: DictConfig) -> None:
             "agent.folder=RUN/checkpoints/NNNNNN/agent/policy."
         )
     quieten_libraries()
-    folder = _ready(Path(options["folder"]) / experiment.env / options["seat"])
+    folder = _ready(options["folder"], Path(experiment.env, options["seat"]))
     rng = np.random.default_rng(options["seed"] or None)
     for _ in range(options["conversations"]):
         seed = options["scenario"] if options["scenario"] is not None else int(rng.integers(1 << 31))
@@ -113,14 +115,14 @@ def main(config: DictConfig) -> None:
         say(f"\n{told(trajectory, options['seat'])}\n{path}")
 
 
-def _ready(folder: Path) -> Path:
-    """``folder``, made and tried: nobody shall talk for nothing. Raises ``RunError`` if it can't be written."""
+def _ready(root: str, place: Path) -> Path:
+    """``root / place``, made and tried: nobody shall talk for nothing. Raises ``RunError`` if it can't be written."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
+        (root / place).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root / place):
+            return root / place
     except OSError as error:
-        raise RunError(f"folder={folder} can't be written: {error}. Give another place with folder=….") from error
+        raise RunError(f"folder={root} can't be written: {error}. Give another place with folder=….") from error
 
 
 def talk(env: ConversationEnv, person: Agent, agent: Agent | None, seed: int) -> Trajectory:

@@ -68,13 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=Path("results/reproduced"), help="where the runs are made")
     options = parser.parse_args(arguments)
     try:
-        row = find(pd.read_csv(options.table, keep_default_na=False, dtype={"training_seeds": str}), options.row)
+        row = find(_table(options.table), options.row)
         seeds = _chosen(str(row["training_seeds"].iloc[0]).split(), options.seeds)
         records = [_made(row.iloc[0], seed, options.results) for seed in seeds]
         found = list(compare(row, records, whole=options.seeds is None))
-    except FileNotFoundError:
-        print(f"--table {options.table} is not there; give the leaderboard.csv that has the row.", file=sys.stderr)
-        return 2
     except (RowError, RecordError, OSError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -83,6 +80,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     agree = all(one.agrees for one in found)
     print("The row agrees." if agree else "The row does not agree.")
     return int(not agree)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, keep_default_na=False, dtype={"training_seeds": str})
+    except FileNotFoundError as error:
+        raise RowError(f"--table {path} is not there; give the leaderboard.csv that has the row.") from error
 
 
 def find(table: pd.DataFrame, name: str) -> pd.DataFrame:

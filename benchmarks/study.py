@@ -138,7 +138,7 @@ def main(config: DictConfig) -> None:
     study.check()
     cells = study.cells(options["results"], budget)
     chosen = choose(cells, options["only"], options["shard"])
-    if study.judging:
+    if study.judging and jobs:
         check_conversations([Standing.of(cell, {}) for cell in cells], study.judging)
     failures = run_cells(chosen, jobs) if jobs and chosen else {}
     standings = [Standing.of(cell, failures) for cell in cells]

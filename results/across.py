@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import combinations, groupby
 
 import numpy as np
 
@@ -55,8 +55,8 @@ class Across:
 def across(sections: Sequence[Section]) -> list[Across]:
     """Budget by budget, over those sections with scores that have learners in common, the most sections first.
 
-    Where learners stand in unlike environments there are several: each is over all environments of some learner, and
-    compares at least two learners, unless no two have more than one environment in common.
+    Where learners stand in unlike environments there are several: each compares at least two learners over all that
+    they have in common, unless no two have more than one environment in common.
     """
     scored = [section for section in sections if all(section.references.get(r) for r in ("start", "optimum"))]
     found = []
@@ -77,15 +77,17 @@ def across(sections: Sequence[Section]) -> list[Across]:
 
 
 def _sets(tasks: Sequence[Section]) -> list[tuple[Section, ...]]:
-    """Which sections to put together: those of a learner, if another stands in all of them too."""
-    places: dict[str, list[Section]] = {}
-    for task in tasks:
+    """Which sections to put together: all that two learners have in common; each set of learners once, over as many
+    sections as they share."""
+    places: dict[str, set[int]] = {}
+    for i, task in enumerate(tasks):
         for entry in task.entries:
             if entry.first.learns:
-                places.setdefault(entry.agent, []).append(task)
-    sets = list(dict.fromkeys(tuple(own) for own in places.values() if len(own) > 1))
-    shared = [one for one in sets if sum(set(one) <= set(own) for own in places.values()) > 1]
-    return sorted(shared or sets, key=len, reverse=True)
+                places.setdefault(entry.agent, set()).add(i)
+    alone = {tuple(sorted(own)) for own in places.values() if len(own) > 1}
+    common = {tuple(sorted(own & other)) for own, other in combinations(places.values(), 2) if len(own & other) > 1}
+    ordered = sorted(common or alone, key=lambda one: (-len(one), one))
+    return [tuple(tasks[i] for i in one) for one in ordered]
 
 
 def _short(tasks: Sequence[Section]) -> dict[Section, str]:

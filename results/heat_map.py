@@ -45,7 +45,7 @@ def draw(rates: WinRates, title: str, paths: Sequence[Path], verb: str = "is pre
                 )
     axes.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=10)
     axes.set_yticks(range(len(names)), names, fontsize=10)
-    axes.set_xlabel(f"How often the row {verb} this. Bold: the 95% interval leaves out 1/2.", fontsize=10)
+    axes.set_xlabel(f"How often the row {verb} this, a tie as 1/2. Bold: the 95% interval leaves out 1/2.", fontsize=10)
     axes.set_title(title, loc="left", fontsize=11)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

@@ -70,8 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         records = collect(options.runs, options.skip_bad, SKIP)
         chosen = [one for one in records if not options.env or one.env in options.env]
         sections = [one for one in sections_of(chosen) if not options.budget or one.budget in options.budget]
-        if not sections:
-            raise RecordError(_nothing(options, records))
+        missing = {*(options.env or ())} - {one.env for one in records}
+        missing |= {*(options.budget or ())} - {one.budget for one in records}
+        if missing or not sections:
+            raise RecordError(_nothing(options, records, sorted(missing)))
         with placed("--out FOLDER"):
             write(sections, options.out)
     except (RecordError, OSError) as error:
@@ -80,15 +82,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _nothing(options: argparse.Namespace, records: Sequence[Record]) -> str:
-    """Why there is nothing to write."""
+def _nothing(options: argparse.Namespace, records: Sequence[Record], missing: Sequence[str]) -> str:
+    """Why there is nothing to write, or not all that was asked for."""
     asked = [f"{key}={' or '.join(own)}" for key in ("env", "budget") if (own := getattr(options, key))]
-    of = f" of {' and '.join(asked)}" if asked else ""
+    of = f" of {missing[0]}" if missing else f" of {' and '.join(asked)}" if asked else ""
     there = ", ".join(sorted({f"{one.env} with budget {one.budget}" for one in records}))
     have = f" There are some of {there}." if there else ""
-    return (
-        f"There are no records{of} below {options.runs}.{have} Make one: python -m benchmarks.run agent=… env=… seed=0"
-    )
+    make = "Make one: python -m benchmarks.run agent=… env=… seed=0"
+    return f"There are no records{of} below {options.runs}.{have} {make}"
 
 
 def _validate(words: Sequence[str]) -> int:

@@ -41,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for path, added, total in pack(options.runs, options.archives):
                 print(f"{path}: {added} runs added or renewed, {total} in all, {path.stat().st_size / 1e6:.1f} MB")
         else:
-            with placed("--runs FOLDER"):
-                new, there = unpack(options.archives, options.runs)
+            new, there = unpack(options.archives, options.runs)
             print(f"{new} runs unpacked into {options.runs}, {there} were there already.")
     except (RecordError, OSError) as error:
         print(error, file=sys.stderr)
@@ -67,7 +66,8 @@ def pack(runs: Path, archives: Path) -> Iterator[tuple[Path, int, int]]:
         by_env.setdefault(record.env, {})[folder.relative_to(runs).as_posix()] = files
     if not by_env:
         raise RecordError(f"There are no finished runs below {runs}; make one: python -m benchmarks.run")
-    archives.mkdir(parents=True, exist_ok=True)
+    with placed("--archives FOLDER"):
+        archives.mkdir(parents=True, exist_ok=True)
     for env, found in sorted(by_env.items()):
         path = archives / f"{env}.tar.xz"
         whole = (dict(_read(path)) if path.exists() else {}) | found
@@ -93,7 +93,7 @@ def _without_place(record: Record) -> Record:
 def unpack(archives: Path, runs: Path) -> tuple[int, int]:
     """Put the packed runs into ``runs``; returns how many were put there, and how many were left as they are there.
 
-    Raises ``RecordError`` when there are no archives, or one holds what no run folder holds.
+    Raises ``RecordError`` when there are no archives, one holds what no run folder holds, or nothing can be written.
     """
     paths = sorted(archives.glob("*.tar.xz"))
     if not paths:
@@ -105,11 +105,12 @@ def unpack(archives: Path, runs: Path) -> tuple[int, int]:
             if (folder / "record.json").exists():
                 there += 1
                 continue
-            folder.mkdir(parents=True, exist_ok=True)
-            for file, content in files.items():
-                temporary = folder / f".{file}.{os.getpid()}"
-                temporary.write_bytes(content)
-                temporary.replace(folder / file)
+            with placed("--runs FOLDER"):
+                folder.mkdir(parents=True, exist_ok=True)
+                for file, content in files.items():
+                    temporary = folder / f".{file}.{os.getpid()}"
+                    temporary.write_bytes(content)
+                    temporary.replace(folder / file)
             new += 1
     return new, there
 
@@ -125,7 +126,7 @@ def _read(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
                 if content is None or place.name not in FILES or place.is_absolute() or ".." in place.parts:
                     raise RecordError(f"{path} holds {one.name}, which is no part of a run; get the archive again.")
                 runs.setdefault(place.parent.as_posix(), {})[place.name] = content.read()
-    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+    except (tarfile.TarError, lzma.LZMAError, EOFError, OSError) as error:
         raise RecordError(f"{path} can't be read: {error}. Get the archive again.") from error
     for name, files in runs.items():
         if "record.json" not in files:

@@ -196,7 +196,8 @@ class Record:
 
 def record_paths(runs: Path) -> list[Path]:
     """Every record.json below ``runs``, but for those of runs that were moved aside (``resume=never``)."""
-    return [path for path in sorted(runs.rglob("record.json")) if not any(".aside-" in part for part in path.parts)]
+    paths = sorted(runs.rglob("record.json"))
+    return [path for path in paths if not any(".aside-" in part for part in path.relative_to(runs).parts)]
 
 
 def _dump(value: Any, indent: str = "") -> str:

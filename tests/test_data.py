@@ -261,7 +261,7 @@ def test_what_a_run_cannot_take_is_told_in_a_sentence(tmp_path: Path, capsys, wo
     ("words", "said"),
     [
         (["policies=[nobody]"], "policies: nobody can't be composed"),
-        (["policies=[nobody]"], "There are archer, behaviour, "),
+        (["policies=[behavior]"], "conf/agent has none of that name; nearest are behaviour, "),
         (["judge=nobody"], "judge=nobody is none of conf/judge"),
         (["out={tmp}/file/new"], "Give another place with out=FOLDER."),
         (["policies=[bandit]"], "bandit has not learnt anything here"),

@@ -214,6 +214,8 @@ def test_one_environment_can_be_asked_for(board):
     assert set(table.env) == {"elsewhere"}
     _, table, _ = board([*LEARNT, *elsewhere], "--env", "shop", "elsewhere")
     assert set(table.env) == {"elsewhere", "shop"}
+    _, _, said = board(LEARNT, "--env", "shop", "nowhere", wanted=1)
+    assert "There are no records of nowhere below" in said and "There are some of elsewhere with budget tiny" in said
 
 
 def test_one_budget_can_be_asked_for_and_keeps_the_references_of_another(board):
@@ -221,15 +223,13 @@ def test_one_budget_can_be_asked_for_and_keeps_the_references_of_another(board):
     _, table, _ = board([*LEARNT, *FIXED, *bigger], "--budget", "big")
     assert set(table.budget[table.learns]) == {"big"} and set(table.agent) == {"bandit", "echo", "always_red"}
     _, _, said = board([*LEARNT, *bigger], "--budget", "huge", "--env", "shop", wanted=1)
-    assert "no records of env=shop and budget=huge" in said and "shop with budget big, shop with budget tiny" in said
+    assert "no records of huge below" in said and "shop with budget big, shop with budget tiny" in said
 
 
 def test_a_table_that_can_t_be_written_is_told_with_the_option_that_names_its_place(board, tmp_path):
     (tmp_path / "file").touch()
     _, _, said = board(LEARNT, "--out", str(tmp_path / "file/out"), wanted=1)
     assert "Give another place with --out FOLDER." in said and len(said.splitlines()) == 1
-    _, _, said = board(LEARNT, "--env", "nowhere", wanted=1)
-    assert "no records of env=nowhere" in said
 
 
 def test_several_environments_have_an_interquartile_mean(board):
@@ -260,6 +260,16 @@ def test_environments_are_put_together_where_learners_have_them_in_common():
     assert whole.title == "All environments, budget tiny" and part.title == "far and shop, budget tiny"
     assert {one.agent for one in whole.aggregates} == {"echo", "bandit", "late", "always_red"}
     assert {one.agent for one in part.aggregates} == {"echo", "bandit", "late", "new", "always_red"}
+
+
+def test_learners_that_share_a_part_of_their_environments_are_compared_on_it():
+    where = {"ant": "abc", "bee": "bcd", "cow": "de", "dog": "de"}
+    records = [replace(record(agent, 0.5), env=env) for agent, own in where.items() for env in own]
+    records += [replace(one, env=env) for env in "abcde" for one in FIXED]
+    found = [
+        ("".join(one.names), {a.agent for a in one.aggregates if a.learns}) for one in across(sections_of(records))
+    ]
+    assert found == [("bc", {"ant", "bee"}), ("de", {"cow", "dog"})]
 
 
 def test_one_learner_alone_is_put_together_over_all_it_has():

@@ -116,3 +116,8 @@ def test_a_place_that_can_t_be_written_is_told_with_the_option_that_names_it(tmp
     (tmp_path / "file").touch()
     assert main(["unpack", "--archives", str(tmp_path / "archives"), "--runs", str(tmp_path / "file/runs")]) == 1
     assert "Give another place with --runs FOLDER." in capsys.readouterr().err
+    assert main(["pack", "--archives", str(tmp_path / "file/archives"), "--runs", str(tmp_path / "runs")]) == 1
+    assert "Give another place with --archives FOLDER." in capsys.readouterr().err
+    (tmp_path / "odd/shop.tar.xz").mkdir(parents=True)
+    assert main(["unpack", "--archives", str(tmp_path / "odd"), "--runs", str(tmp_path / "new")]) == 1
+    assert "shop.tar.xz can't be read" in (said := capsys.readouterr().err) and "--runs" not in said

@@ -157,6 +157,8 @@ def test_runs_that_came_out_the_same_are_equal_and_a_missing_one_is_named(made, 
 def test_runs_that_were_moved_aside_are_no_runs(made, runs, capsys):
     shutil.copytree(runs / PLACE, (runs / PLACE).with_name("seed0.aside-20260101-000000"))
     assert same.main([str(made / "runs"), str(runs)]) == 0
+    (aside,) = runs.rglob("*.aside-*")
+    assert same.main([str(aside), str(runs / PLACE)]) == 0  # unless they are named
     assert leaderboard(["validate", str(runs)]) == 0  # which replays them
     assert "2 runs, the files are in order" in capsys.readouterr().out
 

@@ -707,6 +707,21 @@ def test_blind_labelling_hides_who_spoke_and_how_it_went_until_it_is_done(page):
     kept = json.loads(page.run("return localStorage.getItem('parley-labels')"))
     (one,) = kept.values()
     assert one["blind"] is True and one[one["label"]].split("/")[1] == names(page)[0]
+    page.click("#label-tie")  # now that the names are known
+    (one,) = json.loads(page.run("return localStorage.getItem('parley-labels')")).values()
+    assert (one["label"], one["blind"]) == ("tie", False)
+    page.go("compare")
+    assert page.one("#blind").is_selected()  # also when the page is opened again
+
+
+def test_while_hidden_the_sides_do_not_tell_which_way_the_pair_was_chosen(page):
+    shown = []
+    for one, other in (("bandit", "echo"), ("echo", "bandit")):
+        page.run("localStorage.setItem('parley-blind', 'on')")
+        page.go(pair(left=f"shop/{one}/seed0", right=f"shop/{other}/seed0"))
+        page.until(lambda: names(page) == ["Conversation A", "Conversation B"])
+        shown.append([panel.text for panel in page.all("#pair .detail")])
+    assert shown[0] == shown[1]
 
 
 def test_a_pair_that_can_not_be_laid_side_by_side_is_said(page):

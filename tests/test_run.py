@@ -203,10 +203,10 @@ WRONG = {
     "agent.rate=1": ["Could not override 'agent.rate'"],
     "+agent.rate=1": ["agent.rate is not known; agent takes learning_rate, seed, pause."],
     "agent._target_=tests.toy.Nobody": ["agent._target_=tests.toy.Nobody can't be imported"],
-    "agent.seed=${env.beginning}": ["agent=bandit needs env.beginning, which conf/env/shop.yaml does not have"],
+    "agent.seed=${env.beginning}": ["agent.seed can't be read", "env.beginning"],
     "agent.seed=${budget.beginning}": ["agent.seed can't be read", "budget.beginning"],
     "agent.learning_rate=null": ["agent.learning_rate has no value here, and takes float: give agent.learning_rate=…"],
-    "judge=outcom": ["judge=outcom is none of conf/judge; choose one of", "outcome"],
+    "judge=outcom": ["judge=outcom is none of conf/judge (~judge: none); choose one of", "outcome"],
     "threads=0": ["threads=0; give at least 1."],
     "+env.max_exchanges=0": ["env (tests.toy.Shop) can't be built: max_exchanges=0"],
     "env.users.moody.failing=often": ["env.users.moody.failing='often' is of the wrong type: it takes float."],
@@ -221,6 +221,15 @@ WRONG = {
 def test_what_is_wrong_is_named_in_one_message(failure, override):
     said = failure("agent=bandit", override)
     assert all(words in said for words in WRONG[override]), said
+
+
+def test_an_agent_whose_yaml_refers_to_what_the_environment_lacks_says_so(failure):
+    said = failure("agent=optimum")
+    assert "agent=optimum needs env.scripted, which conf/env/shop.yaml does not have: choose another agent" in said
+
+
+def test_an_empty_judge_is_none(run):
+    assert "judge" not in Record.load(run("agent=echo", "judge=") / "record.json").config
 
 
 def test_what_an_agent_asks_for_and_the_environment_lacks_is_told_in_a_sentence(failure):

@@ -382,7 +382,10 @@ def test_finished_cells_without_conversations_are_told_before_the_others_run(pla
     shutil.copytree(place / "runs/shop/plain/bandit", tmp_path / "runs/shop/plain/bandit")
     shutil.rmtree(tmp_path / "runs/shop/plain/bandit/tiny/seed1/trajectories")
     options = [f"--config-dir={place / 'conf'}", f"results={tmp_path / 'runs'}", f"out={tmp_path / 'out'}"]
-    words = [sys.executable, "-m", "benchmarks.study", *options, "study=shops", "jobs=1"]
+    words = [sys.executable, "-m", "benchmarks.study", *options, "study=shops", "jobs=0"]
+    alone = subprocess.run(words, cwd=TOYS.parents[1], capture_output=True, text=True, timeout=120)
+    assert alone.returncode == 0 and (tmp_path / "out/shops.md").exists()  # of one method nothing is compared
+    words[-1] = "jobs=1"
     ended = subprocess.run(words, cwd=TOYS.parents[1], capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     assert "1 finished cells have no conversations to compare: bandit/1." in ended.stderr

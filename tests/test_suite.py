@@ -200,7 +200,7 @@ def test_places_that_can_t_be_written_are_told_with_what_names_them(place, undis
     words = [*command(place, "file/runs", "suite=toys"), f"out={place / 'another-table'}"]
     ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
-    assert ended.stderr.count("Give another place with results=FOLDER.") >= 3  # one for every cell
+    assert ended.stderr.count("Another place is given with results=FOLDER.") >= 3  # one for every cell
 
 
 def kill(process: subprocess.Popen, results: Path, everything: bool) -> None:

@@ -274,7 +274,12 @@ def test_the_command_writes_tables_and_pictures(folders, capsys):
         (["--agents", "bandit,mtpo"], "'mtpo' has no finished run here; there are bandit, echo"),
         (["--agents", "bandit"], "win rates need two or more"),
         (["--split", "ood_test"], "plain-ood_test.jsonl"),
-        (["--split", "ood_test"], "published runs are packed without conversations. Make that run anew"),
+        (
+            ["--split", "test"],
+            "--split test is none that all agents were evaluated with; choose one of iid_test, ood_test",
+        ),
+        (["--talked-with", "nobody"], "--talked-with nobody is none"),
+        (["--split", "ood_test"], "packed without conversations. Leave that run out, or make it anew: python"),
         (["judge.flop=1"], "flop"),
     ],
 )

@@ -30,7 +30,7 @@ function conversationsView(root) {
     .filter((one) => name === "world" || !state.world || one.run.world === state.world).map(words[name]);
   const natural = (a, b) => a.localeCompare(b, "en", { numeric: true });
   const spokenFilters = { outcome: OUTCOMES.filter((_, i) => FILES.some((file) => file.outcomes.includes(String(i)))), stop: [...STOPS].sort() };
-  /** What a filter can be set to: in the chosen world, if one is; and what it is set to, which must stay to be seen. */
+  /** What a filter can be set to: of names those in the chosen world, if one is; and what it is set to, which must stay to be seen. */
   const available = (name) => spokenFilters[name] ?? only([...perFile(name), ...(state[name] ? [state[name]] : [])]).sort(natural);
   const tablesOf = () => TABLES.filter((table) => !state.world || table.world === state.world);
   const attributes = () => only(tablesOf().flatMap((table) => table.attributes.flatMap(Object.keys)));

@@ -1,9 +1,11 @@
 // Two conversations on one scenario side by side, and a label for the pair.
 
+const BLIND_KEY = "parley-blind";
+
 function compareView(root) {
   let left = null;
   let right = null;
-  let blind = false;
+  let blind = memory.get(BLIND_KEY) === "on";
   let generation = 0;
   const bar = h("div", { class: "bar", id: "pair-bar" });
   const verdict = h("fieldset", { class: "verdict", id: "verdict" });
@@ -20,8 +22,12 @@ function compareView(root) {
   /** Whether agents and outcomes are hidden: until the pair is labelled. */
   const hidden = () => blind && !labelOf(idOf(left), idOf(right));
   /** While they are, which of the two stands on the left is drawn from their names. */
-  const swapped = () => hidden() && [...pairKey(idOf(left), idOf(right))].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 65521, 7) % 2 === 1;
-  const sides = () => (swapped() ? [right, left] : [left, right]);
+  const swapped = () => [...pairKey(idOf(left), idOf(right))].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 65521, 7) % 2 === 1;
+  const sides = () => {
+    if (!hidden()) return [left, right];
+    const ordered = [left, right].sort((a, b) => (idOf(a) < idOf(b) ? -1 : 1)); // whichever way they were chosen
+    return swapped() ? ordered.reverse() : ordered;
+  };
 
   function place(newLeft, newRight) {
     [left, right] = [newLeft, newRight];
@@ -42,8 +48,9 @@ function compareView(root) {
   }
 
   function label(word) {
+    const unseen = hidden();
     [left, right] = sides(); // they stay where they are when their names are shown
-    setLabel(idOf(left), idOf(right), word, byId("note").value.trim(), blind);
+    setLabel(idOf(left), idOf(right), word, byId("note").value.trim(), unseen);
     const words = `Labelled ${word}${memory.kept ? "" : " (this browser keeps no labels after the page closes: download them)"}.`;
     if (blind || !step(1)) draw();
     said.textContent = words;
@@ -101,6 +108,7 @@ function compareView(root) {
       h("div", { class: "bar" }, LABELS.map(button), h("label", { class: "field note" }, "Note", h("input", { type: "text", id: "note", value: mine?.note ?? "", placeholder: "optional; kept with the label" })),
         h("label", { class: "small" }, h("input", { type: "checkbox", id: "blind", checked: blind, onchange: (event) => {
           blind = event.target.checked;
+          memory.set(BLIND_KEY, blind ? "on" : "off");
           draw();
           byId("blind").focus();
         } }), " hide agents and outcomes, shuffle sides")),
