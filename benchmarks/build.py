@@ -279,7 +279,7 @@ def _resolve(config: DictConfig, names: Mapping[str, str], overrides: str) -> di
         return typing.cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     except OmegaConfBaseException as error:
         where = getattr(error, "full_key", None) or "the configuration"
-        lacking = _LACKS.search(str(error))
+        lacking = _LACKS.search(str(error))  # unless the command line itself refers to what is not there
         if lacking and where.startswith("agent.") and lacking[1] not in overrides:
             raise RunError(
                 f"agent={names['agent']} needs {lacking[1]}, which conf/env/{names['env']}.yaml does not have: choose "
@@ -293,9 +293,15 @@ def _check_the_judge(values: Mapping[str, Any], hydra: Any) -> None:
     asked = [word.removeprefix("judge=") for word in hydra.overrides.task if word.startswith("judge=")]
     if values.get("judge") is not None or not asked or asked[-1] in ("", "''", '""'):
         return
-    places = [Path(s.path.removeprefix("file://")) for s in hydra.runtime.config_sources if s.path]
-    known = sorted({path.stem for place in places for path in (place / "judge").glob("*.yaml")})
-    _choose("judge", asked[-1], known, "conf/judge (~judge: none)")
+    _choose("judge", asked[-1], names_of("judge"), "conf/judge (~judge: none)")
+
+
+def names_of(group: str) -> list[str]:
+    """What a group of the configuration can be set to, the command line's ``--config-dir`` among its places."""
+    sources = HydraConfig.get().runtime.config_sources
+    folders = [Path(source.path, group) for source in sources if source.schema == "file"]
+    files = {path.relative_to(folder) for folder in folders for path in folder.rglob("*.yaml")}
+    return sorted(file.with_suffix("").as_posix() for file in files)
 
 
 def _take_in_the_logged(values: dict[str, Any]) -> None:

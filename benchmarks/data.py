@@ -34,7 +34,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from agents.agent import Agent
 from agents.practice import LOGGED_SEEDS
-from benchmarks.build import CONF, Experiment
+from benchmarks.build import CONF, Experiment, names_of
 from benchmarks.collect import Collector, Part
 from benchmarks.data_card import card
 from benchmarks.learn import use_threads
@@ -194,17 +194,9 @@ def _agent_node(name: str) -> Any:
     except (HydraException, OmegaConfBaseException) as error:
         why = str(error).splitlines()[0]
         if isinstance(error, MissingConfigException):
-            why = f"conf/agent has none of that name; nearest are {', '.join(_near(name))}."
+            near = get_close_matches(name, [*names_of("agent"), "behaviour"], 5, cutoff=0.0)
+            why = f"conf/agent has none of that name; nearest are {', '.join(dict.fromkeys(near))}."
         raise RunError(f"policies: {name} can't be composed: {why}") from error
-
-
-def _near(name: str) -> list[str]:
-    """Agents' names like ``name``, the command line's own among them."""
-    folders = [Path(one.path.removeprefix("file://"), "agent") for one in HydraConfig.get().runtime.config_sources]
-    names = {
-        path.relative_to(folder).with_suffix("").as_posix() for folder in folders for path in folder.rglob("*.yaml")
-    }
-    return get_close_matches(name, sorted(names | {"behaviour"}), 5, cutoff=0.0)
 
 
 def _speaker(name: str, experiment: Experiment) -> Agent:

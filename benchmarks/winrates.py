@@ -47,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         section = _section([record for record, _ in folders], options.env, options.user, options.budget)
         user, split = options.talked_with or section.users[0], options.split or section.splits[0]
         seeds = section.seeds[: options.scenarios]
-        _check("--talked-with", user, section.users)
-        _check("--split", split, section.splits)
+        _check_known("--talked-with", user, section.users)
+        _check_known("--split", split, section.splits)
         entries = _chosen(section, options.agents)
         runs = [
             Run(entry.agent, _conversations(folder / "trajectories" / f"{user}-{split}.jsonl", seeds, record.command))
@@ -114,7 +114,7 @@ def _section(records: Sequence[Record], env: str, user: str, budget: str) -> Sec
     raise RunError(f"There are no finished runs of env={env} with --user {user} --budget {budget}; there are: {known}.")
 
 
-def _check(option: str, value: str, known: Sequence[str]) -> None:
+def _check_known(option: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise RunError(
             f"{option} {value} is none that all agents were evaluated with; choose one of {', '.join(known)}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations, groupby
+from itertools import chain, combinations, groupby
 
 import numpy as np
 
@@ -62,9 +62,9 @@ def across(sections: Sequence[Section]) -> list[Across]:
     found = []
     for _, group in groupby(sorted(scored, key=lambda one: one.budget), key=lambda one: one.budget):
         everything = tuple(group)
-        drawn = {task: _Task.of(task) for task in everything}
-        short = _short(everything)
-        for tasks in _sets(everything):
+        short, sets = _short(everything), _sets(everything)
+        drawn = {task: _Task.of(task) for task in dict.fromkeys(chain(*sets))}
+        for tasks in sets:
             names = sorted(set.intersection(*({entry.agent for entry in task.entries} for task in tasks)))
             aggregates = [_aggregate(name, [drawn[task] for task in tasks]) for name in names]
             complete = [one for one in aggregates if np.isfinite(one.scores).all()]
