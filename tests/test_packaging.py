@@ -67,6 +67,15 @@ def test_the_pin_of_a_dependency_lies_within_its_range(name):
     assert pin.version in {**EXTRAS, **CORE}[name].specifier
 
 
+def test_what_checks_a_change_installs_every_extra_so_that_the_pins_are_seen_to_fit_together():
+    extras, seen, todo = PROJECT["optional-dependencies"], set(), {"dev"}
+    while todo:
+        seen |= todo
+        ours = [Requirement(line) for name in todo for line in extras[name] if line.startswith("parley-gym")]
+        todo = {name for one in ours for name in one.extras} - seen
+    assert seen == set(extras)
+
+
 def test_the_versions_of_python_are_the_same_everywhere():
     assert PROJECT["requires-python"] == ">=3.11,<3.14"
     makefile, readme = ((ROOT / name).read_text(encoding="utf-8") for name in ("Makefile", "README.md"))
