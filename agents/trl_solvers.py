@@ -187,7 +187,7 @@ class TRLSolver:
             "beta": self.kl_coef,
             "epsilon": self.clip,
             "learning_rate": self.learning_rate,
-            "optim": "adamw_torch",  # the fused one leaves no trace by which decoders notice new weights
+            "optim": "adamw_torch",  # the default is the fused one, with other last digits
             "lr_scheduler_type": "constant",
             "max_grad_norm": self.max_grad_norm,
             "shuffle_dataset": False,

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 from torch.nn import functional as F  # noqa: N812  # the name everybody knows
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from envs.chat_format import is_small_format, never_spoken
 
@@ -81,6 +83,16 @@ def small_model(
         return LlamaForCausalLM(config).eval()
 
 
+def _count_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """After every step of every optimizer: count it as a change of the weights. Fused optimizers (the default of
+    ``transformers.Trainer``) don't, and a decoder would speak on with what it computed from the weights before."""
+    stepped = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    increment_version(stepped)
+
+
+register_optimizer_step_post_hook(_count_step)
+
+
 class Perturbation(Protocol):
     """What is added to a model's logits: values of the tokens, told from the states of a trunk."""
 
@@ -139,7 +151,7 @@ class Decoder:
 
     def forget(self) -> None:
         """Forget the last batch and everything computed from the weights. Call it after changing weights through
-        ``.data``, which leaves no trace; other changes are noticed."""
+        ``.data``, which leaves no trace; other changes are noticed, also those of fused optimizers."""
         self._fed, self._weights = [], None
         self._rows.clear()
 

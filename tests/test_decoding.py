@@ -194,6 +194,19 @@ def test_changed_weights_are_noticed(model, tokenizer):
     np.testing.assert_allclose(after.logprobs, _reference(model, prompt, after.tokens, ()), atol=1e-5)
 
 
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
+@pytest.mark.parametrize("options", [{"foreach": False}, {"foreach": True}, {"fused": True}], ids=str)
+def test_steps_of_every_kind_of_optimizer_are_noticed(tokenizer, optimizer, options):
+    model = _llama(tokenizer)
+    decoder, uniforms = Decoder(model, tokenizer), np.random.default_rng(6).random((1, NEW))
+    (first,) = decoder.generate([[5, 6, 7]], uniforms, max_new_tokens=NEW)
+    model(torch.tensor([[5, 6, 7]])).logits.square().mean().backward()
+    optimizer(model.parameters(), lr=0.1, **options).step()
+    prompt = [5, 6, 7, *first.tokens, 3]
+    (after,) = decoder.generate([prompt], uniforms, max_new_tokens=NEW)
+    np.testing.assert_allclose(after.logprobs, _reference(model, prompt, after.tokens, ()), atol=1e-5)
+
+
 def test_forget_covers_changes_through_data(tokenizer):
     model = _llama(tokenizer)
     decoder, uniforms = Decoder(model, tokenizer), np.random.default_rng(7).random((1, NEW))

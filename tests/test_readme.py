@@ -63,9 +63,13 @@ def test_iterative_ppo_trains_in_the_environment_of_the_readme(folder):
 
 
 def test_the_agent_of_the_readme_learns(folder):
-    do(the_command(AGENT, "env=cafe"), folder)
-    (path,) = folder.glob("results/runs/cafe/*/keep_best/smoke/seed0/record.json")
-    assert Record.load(path).spent.conversations > 0
+    do(the_command(AGENT, "env=cafe"), folder)  # as it stands there, with few conversations: whether it runs
+    assert list(folder.glob("results/runs/cafe/*/keep_best/smoke/seed0/record.json"))
+    more = {"logged": 64, "conversations": 192, "per_iteration": 96, "curve.scenarios": 200}
+    do([*the_command(AGENT, "env=cafe"), *(f"budget.{key}={value}" for key, value in more.items())], folder)
+    (path,) = folder.glob("results/runs/cafe/*/keep_best/smoke/seed0-*/record.json")
+    curve = [point.mean_return for point in Record.load(path).curve]
+    assert curve[-1] > curve[0] + 0.05
 
 
 def test_the_python_of_the_readme_runs(capsys):
