@@ -83,14 +83,14 @@ def small_model(
         return LlamaForCausalLM(config).eval()
 
 
-def _count_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+def _count_as_change(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     """After every step of every optimizer: count it as a change of the weights. Fused optimizers (the default of
     ``transformers.Trainer``) don't, and a decoder would speak on with what it computed from the weights before."""
     stepped = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     increment_version(stepped)
 
 
-register_optimizer_step_post_hook(_count_step)
+register_optimizer_step_post_hook(_count_as_change)
 
 
 class Perturbation(Protocol):
